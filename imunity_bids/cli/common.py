@@ -1,0 +1,60 @@
+"""What every command shares: how it logs, and how an error becomes one clear line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from importlib import metadata
+
+from imunity_bids.errors import OK, DiskError, ImunityError, Usage
+
+log = logging.getLogger("imunity_bids")
+
+
+def version() -> str:
+    """Version of the installed package."""
+    return metadata.version("imunity-bids")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code of sysexits.h for a wrong call."""
+
+    def error(self, message: str) -> None:
+        self.print_usage(sys.stderr)
+        self.exit(Usage.code, f"{self.prog}: {message}\n")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Says defaults, except where there is none to say."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, argparse.SUPPRESS):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Messages to standard error: warnings, with -v what happens, with -vv every detail."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.captureWarnings(True)
+    log.setLevel([logging.INFO, logging.DEBUG][min(verbosity, 1)])
+
+
+def guarded(body: Callable[[], int | None], program: str) -> int:
+    """Run a command's body; errors that a user can mend end as one line on standard error and their code."""
+    try:
+        return body() or OK
+    except ImunityError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        print(f"{program}: {error.strerror}: {error.filename or ''}; free some space and run again", file=sys.stderr)
+        return DiskError.code
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; run the same command to go on", file=sys.stderr)
+        return 130

@@ -1,0 +1,66 @@
+"""`imunity-evaluate`: measure what this app ships, on data whose truth is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging, version
+
+
+def build_parser() -> Parser:
+    """The command line; imports nothing heavy."""
+    parser = Parser("imunity-evaluate", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"imunity-bids {version()}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    brain = commands.add_parser("brain", help="brain masks against reference masks", formatter_class=HelpFormatter)
+    brain.add_argument("output", type=Path, help="folder for brain.tsv and brain.json")
+    brain.add_argument("--bids-dir", type=Path, help="T1w scans with reference labels")
+    brain.add_argument("--labels", type=Path, help="derivatives with *_dseg or *_mask (required with --bids-dir)")
+    brain.add_argument("--maps", type=Path, help="label maps; heads are simulated from the last --holdout of them")
+    brain.add_argument("--holdout", type=int, default=4, help="label maps that training did not see")
+    brain.add_argument("--per-map", type=int, default=25, help="simulated heads per label map")
+    brain.add_argument("--methods", nargs="+", choices=["network", "ants"], default=["network"], help="what to compare")
+    brain.add_argument("--brain-model", type=Path, help="model folder instead of the shipped one")
+    brain.add_argument("--brain-border", type=float, default=0.0, metavar="MM", help="shift of the mask's edge")
+    brain.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    brain.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    options = build_parser().parse_args(arguments)
+    set_up_logging(options.verbosity)
+    return guarded(lambda: _COMMANDS[options.command](options), "imunity-evaluate")
+
+
+def _brain(options: argparse.Namespace) -> None:
+    from itertools import chain
+
+    from imunity_bids.errors import Usage
+    from imunity_bids.evaluation import brain
+    from imunity_bids.image.brain_mask import SHIPPED
+
+    if not options.bids_dir and not options.maps:
+        raise Usage("nothing to evaluate on: give --bids-dir, --maps or both")
+    if options.bids_dir and not options.labels:
+        raise Usage("--bids-dir needs --labels: the derivative dataset with the reference masks")
+    cases = []
+    if options.bids_dir:
+        cases.append(brain.real_cases(options.bids_dir, options.labels))
+    if options.maps:
+        cases.append(brain.simulated_cases(options.maps, options.holdout, options.per_map))
+    make = {
+        "network": lambda: brain.network_method(options.brain_model or SHIPPED, options.brain_border, options.device),
+        "ants": brain.ants_method,
+    }
+    methods = {name: make[name]() for name in options.methods}
+    print(brain.evaluate(chain(*cases), methods, options.output).round(4).to_string())
+
+
+_COMMANDS = {"brain": _brain}
+
+if __name__ == "__main__":
+    sys.exit(main())

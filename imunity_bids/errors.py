@@ -1,0 +1,69 @@
+"""What can go wrong for a user: each error knows its exit code (BIDS execution specification, sysexits.h).
+
+The message says in one or two lines what was wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+OK = 0
+SOME_FAILED = 1
+
+
+class ImunityError(Exception):
+    """Base of all errors that a user can cause or mend."""
+
+    code = 1
+
+
+class NotBids(ImunityError):
+    """The input folder is not a BIDS dataset."""
+
+    code = 16
+
+
+class UnknownLevel(ImunityError):
+    """The analysis level is neither participant nor group."""
+
+    code = 17
+
+
+class NothingSelected(ImunityError):
+    """The filters leave no image."""
+
+    code = 18
+
+
+class Usage(ImunityError):
+    """Options that do not exist, contradict each other or have a wrong value."""
+
+    code = 64
+
+
+class DataUnusable(ImunityError):
+    """An image or table was read but cannot be worked with."""
+
+    code = 65
+
+
+class InputMissing(ImunityError):
+    """A file or folder is missing or cannot be read."""
+
+    code = 66
+
+
+class OutputImpossible(ImunityError):
+    """The output cannot be created."""
+
+    code = 73
+
+
+class DiskError(ImunityError):
+    """Reading or writing failed half-way, for example on a full disk."""
+
+    code = 74
+
+
+class TryAgain(ImunityError):
+    """A download failed that may work later."""
+
+    code = 75

@@ -1,0 +1,116 @@
+"""antspyx for nibabel images: bias field, linear registration, transforms.
+
+`import ants` takes seconds, so it happens inside the functions. nibabel counts mm to the right, front and top (RAS),
+ITK to the left, back and top (LPS): the two conversions here are the only place that knows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from imunity_bids.errors import DataUnusable
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+TRANSFORMS = {"affine": "AffineFast", "rigid": "QuickRigid"}
+
+
+def to_ants(image: nib.Nifti1Image, data: np.ndarray | None = None) -> Any:
+    """ANTsImage of `image` (or of `data` on its grid), float32."""
+    import ants
+
+    linear = _RAS_TO_LPS @ image.affine[:3, :3]
+    spacing = np.linalg.norm(linear, axis=0)
+    values = np.asarray(image.dataobj) if data is None else data
+    return ants.from_numpy(
+        np.ascontiguousarray(values, dtype=np.float32),
+        origin=(_RAS_TO_LPS @ image.affine[:3, 3]).tolist(),
+        spacing=spacing.tolist(),
+        direction=linear / spacing,
+    )
+
+
+def bias_corrected(image: nib.Nifti1Image, mask: np.ndarray) -> np.ndarray:
+    """N4 (Tustison 2010): the image without its bias field, the mean inside the mask unchanged.
+
+    3 × 20 iterations on a grid four times coarser: a quarter of the time of 4 × 50 for a field that is smooth anyway.
+    """
+    import ants
+
+    data = np.asarray(image.dataobj)
+    corrected = ants.n4_bias_field_correction(
+        to_ants(image),
+        mask=to_ants(image, mask),
+        shrink_factor=4,
+        convergence={"iters": [20, 20, 20], "tol": 1e-6},
+    ).numpy()
+    if not np.isfinite(corrected).all() or corrected[mask].mean() <= 0:
+        raise DataUnusable("the bias field could not be estimated (too few different intensities in the brain)")
+    return corrected * (data[mask].mean() / corrected[mask].mean())
+
+
+def register(
+    brain: nib.Nifti1Image, template: nib.Nifti1Image, kind: str, seed: int, folder: Path
+) -> tuple[Path, Path]:
+    """Linear registration of a brain to the template's brain: ITK files (image to template, template to image).
+
+    Parameters
+    ----------
+    kind
+        "affine" (12 parameters, the paper's) or "rigid" (6).
+    """
+    import ants
+
+    forward = folder / "forward.mat"
+    backward = folder / "backward.mat"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        found = ants.registration(
+            fixed=to_ants(template),
+            moving=to_ants(brain),
+            type_of_transform=TRANSFORMS[kind],
+            outprefix=f"{scratch}/",
+            random_seed=seed,
+        )
+        transform = ants.read_transform(found["fwdtransforms"][0])
+    ants.write_transform(transform, str(forward))
+    ants.write_transform(transform.invert(), str(backward))
+    return forward, backward
+
+
+def apply(
+    data: np.ndarray, moving: nib.Nifti1Image, fixed: nib.Nifti1Image, transform: Path, interpolator: str
+) -> np.ndarray:
+    """`data` on the grid of `moving`, brought to the grid of `fixed` (float32)."""
+    import ants
+
+    return ants.apply_transforms(
+        fixed=to_ants(fixed, np.zeros(fixed.shape, np.float32)),
+        moving=to_ants(moving, data),
+        transformlist=[str(transform)],
+        interpolator=interpolator,
+    ).numpy()
+
+
+def registered_mask(image: nib.Nifti1Image, template: nib.Nifti1Image, template_mask: np.ndarray) -> np.ndarray:
+    """Brain mask (bool) by deformable registration of the template to a whole head: slow, no weights needed."""
+    import ants
+
+    with tempfile.TemporaryDirectory() as scratch:
+        found = ants.registration(
+            fixed=to_ants(image),
+            moving=to_ants(template),
+            type_of_transform="antsRegistrationSyNQuick[s]",
+            outprefix=f"{scratch}/",
+            random_seed=1,
+        )
+        moved = ants.apply_transforms(
+            fixed=to_ants(image),
+            moving=to_ants(template, template_mask.astype(np.float32)),
+            transformlist=found["fwdtransforms"],
+            interpolator="linear",
+        ).numpy()
+    return moved > 0.5

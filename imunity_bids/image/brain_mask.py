@@ -1,0 +1,180 @@
+"""Brain masks (intracranial: brain, inner and outer CSF) and how far they can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage
+
+from imunity_bids.errors import DataUnusable
+from imunity_bids.image.quality import Finding
+from imunity_bids.image.resample import isotropic_grid, resample
+from imunity_bids.models.brain import SPACING_MM, BrainNet, normalise
+from imunity_bids.models.weights import load_module, read_card
+
+SHIPPED = Path(__file__).parents[1] / "data" / "brain"
+
+
+@dataclass(frozen=True)
+class BrainMask:
+    """A mask on the grid of its image, and what a gate needs to know of how it came about."""
+
+    mask: np.ndarray  # bool
+    volume_ml: float
+    border_share: float  # of the mask's surface, on the edge of the field of view
+    stray_share: float  # volume outside the largest piece before it was cleaned, relative to that piece
+    unsure_share: float  # volume with a probability of 0.2 to 0.8, relative to the mask
+    method: str
+
+
+@lru_cache(maxsize=2)
+def load_network(folder: Path = SHIPPED, device: str = "cpu") -> BrainNet:
+    """The network of a model folder (`card.json`, `brain.safetensors`), once per process."""
+    card = read_card(folder / "card.json")
+    network = BrainNet(tuple(card["architecture"]["widths"]))
+    return load_module(network, folder / "brain.safetensors", card["sha256"]).to(device)
+
+
+@torch.inference_mode()
+def brain_probability(image: nib.Nifti1Image, network: BrainNet) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of "inside the skull" on a 2 mm RAS grid, and that grid's affine.
+
+    `image` is conformed (RAS, finite); its contrast, resolution and field of view are free.
+    """
+    shape, affine = isotropic_grid(image.shape, image.affine, SPACING_MM, network.multiple)
+    data = np.asarray(image.dataobj)
+    finest = min(image.header.get_zooms()[:3])
+    coarse = resample(data, image.affine, shape, affine, supersample=2 if finest < 0.8 * SPACING_MM else 1)
+    device = next(network.parameters()).device
+    logits = network(normalise(torch.from_numpy(coarse)).to(device)[None, None])
+    return logits[0, 0].float().sigmoid().cpu().numpy(), affine
+
+
+def network_mask(image: nib.Nifti1Image, network: BrainNet, border_mm: float = 0.0) -> BrainMask:
+    """Mask by the network: largest piece, holes filled, smooth on the grid of `image`.
+
+    Parameters
+    ----------
+    border_mm
+        Distance between the mask's edge and the estimated inner surface of the skull; negative shrinks the mask.
+
+    Raises
+    ------
+    DataUnusable
+        No brain was found.
+    """
+    probability, affine = brain_probability(image, network)
+    found = probability > 0.5
+    if not found.any():
+        raise DataUnusable("no brain was found in this image")
+    main, stray = largest_piece(found)
+    voxel_ml = SPACING_MM**3 / 1000
+    unsure = ((probability > 0.2) & (probability < 0.8)).sum() / main.sum()
+    level = np.where(ndimage.binary_dilation(main), probability, 0)
+    level[main & ~found] = 1  # holes
+    level -= 0.5
+    if border_mm:
+        level = signed_distance(main, SPACING_MM) + border_mm
+    mask = resample(level, affine, image.shape, image.affine) > 0
+    return _measured(mask & _inside_field(image), image, stray * voxel_ml, float(unsure), "network")
+
+
+def stripped_mask(image: nib.Nifti1Image) -> BrainMask:
+    """The mask of a scan that was published without its skull: what is not empty, closed and filled."""
+    filled = ndimage.binary_fill_holes(ndimage.binary_closing(np.asarray(image.dataobj) > 0, iterations=2))
+    main, stray = largest_piece(filled)
+    voxel_ml = float(np.prod(image.header.get_zooms()[:3])) / 1000
+    return _measured(main, image, stray * voxel_ml, 0.0, "none")
+
+
+def is_stripped(image: nib.Nifti1Image) -> bool:
+    """True where the skull was removed before: an empty surrounding, and one smooth piece of a brain's volume.
+
+    A defaced head is empty in places too, but its volume is a head's: skin, skull and neck bring it above 2.4 L.
+    """
+    data = np.asarray(image.dataobj)
+    if (data == 0).mean() < 0.35:
+        return False
+    spacing = image.header.get_zooms()[:3]
+    step = tuple(slice(None, None, max(1, round(2.0 / z))) for z in spacing)
+    coarse = data[step]
+    voxel_ml = float(np.prod([z * s.step for z, s in zip(spacing, step, strict=True)])) / 1000
+    opened = ndimage.binary_opening(ndimage.binary_closing(coarse > 0, iterations=2), iterations=2)
+    if not opened.any():
+        return False
+    main, _ = largest_piece(opened)
+    return 400 < main.sum() * voxel_ml < 2100
+
+
+def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The largest connected piece with its holes filled, and the number of voxels in all others."""
+    pieces, _ = ndimage.label(mask)
+    sizes = np.bincount(pieces.ravel())[1:]
+    return ndimage.binary_fill_holes(pieces == sizes.argmax() + 1), int(sizes.sum() - sizes.max())
+
+
+def signed_distance(mask: np.ndarray, spacing_mm: float | tuple[float, ...]) -> np.ndarray:
+    """mm to the surface of the mask, positive inside."""
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
+    return (inside - ndimage.distance_transform_edt(~mask, sampling=spacing_mm)).astype(np.float32)
+
+
+def measure(mask: np.ndarray, image: nib.Nifti1Image, method: str) -> BrainMask:
+    """A mask that another program made, cleaned and measured like our own."""
+    if not mask.any():
+        raise DataUnusable(f"{method} found no brain in this image")
+    main, stray = largest_piece(mask)
+    voxel_ml = float(np.prod(image.header.get_zooms()[:3])) / 1000
+    return _measured(main, image, stray * voxel_ml, 0.0, method)
+
+
+def gate(brain: BrainMask) -> list[Finding]:
+    """What is suspicious about a mask: never silent. Limits: ICV from newborns (0.4 L) to the largest adults (2.1 L)."""
+    findings = []
+    if not 300 <= brain.volume_ml <= 2600:
+        findings.append(Finding("failed", f"brain mask of {brain.volume_ml:.0f} mL cannot be a brain"))
+    elif not 900 <= brain.volume_ml <= 2100:
+        findings.append(Finding("check", f"brain mask of {brain.volume_ml:.0f} mL is unusual for an adult"))
+    if brain.border_share > 0.25:
+        findings.append(Finding("failed", f"{brain.border_share:.0%} of the mask's surface lies on the image border"))
+    elif brain.border_share > 0.02:
+        findings.append(Finding("check", f"{brain.border_share:.0%} of the mask's surface lies on the image border"))
+    if brain.stray_share > 0.15:
+        findings.append(Finding("failed", f"the mask fell into pieces ({brain.stray_share:.0%} outside the largest)"))
+    elif brain.stray_share > 0.02:
+        findings.append(Finding("check", f"pieces beside the mask ({brain.stray_share:.0%} of it) were dropped"))
+    if brain.unsure_share > 0.35:
+        findings.append(Finding("check", f"the network was unsure of {brain.unsure_share:.0%} of the mask's volume"))
+    return findings
+
+
+def _inside_field(image: nib.Nifti1Image) -> np.ndarray:
+    """False in planes at the ends of an axis that hold nothing at all (padding)."""
+    data = np.asarray(image.dataobj)
+    inside = np.ones(data.shape, bool)
+    for axis in range(3):
+        used = data.any(axis=tuple(a for a in range(3) if a != axis))
+        inside &= np.expand_dims(used, tuple(a for a in range(3) if a != axis))
+    return inside
+
+
+def _measured(mask: np.ndarray, image: nib.Nifti1Image, stray_ml: float, unsure_share: float, method: str) -> BrainMask:
+    if not mask.any():
+        raise DataUnusable("no brain was found in this image")
+    volume_ml = float(mask.sum()) * float(np.prod(image.header.get_zooms()[:3])) / 1000
+    surface = int((mask & ~ndimage.binary_erosion(mask, border_value=0)).sum())
+    edge = np.ones_like(mask)
+    edge[1:-1, 1:-1, 1:-1] = False
+    return BrainMask(
+        mask=mask,
+        volume_ml=volume_ml,
+        border_share=float((mask & edge).sum()) / surface,
+        stray_share=stray_ml / volume_ml,
+        unsure_share=unsure_share,
+        method=method,
+    )

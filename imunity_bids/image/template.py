@@ -1,0 +1,94 @@
+"""The space of the models: a template's brain and mask, from TemplateFlow or built in. Never silently another one."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from imunity_bids.errors import InputMissing, TryAgain, Usage
+
+BUILT_IN = "MNI152NLin2009aSym"
+DEFAULT = "MNI152NLin2009cAsym"
+
+
+@dataclass(frozen=True)
+class Template:
+    """Brain (float32, 1 mm, zero outside the mask) and mask (bool) of a standard space."""
+
+    name: str  # "MNIPediatricAsym:cohort-2" for a cohort
+    brain: nib.Nifti1Image
+    mask: np.ndarray
+
+    @property
+    def label(self) -> str:
+        """For the entity `space-`: letters and digits only."""
+        return re.sub(r"[^A-Za-z0-9]", "", self.name.replace("cohort-", ""))
+
+
+@lru_cache(maxsize=2)
+def load_template(name: str = DEFAULT) -> Template:
+    """A template by name, `NAME` or `NAME:cohort-N`.
+
+    Raises
+    ------
+    InputMissing, TryAgain, Usage
+        No such template, or it is not in the cache and cannot be fetched.
+    """
+    if name == BUILT_IN:
+        return built_in()
+    space, _, cohort = name.partition(":")
+    if cohort and not re.fullmatch(r"cohort-\w+", cohort):
+        raise Usage(f"--template {name}: write NAME or NAME:cohort-N")
+    entities = {"cohort": cohort.removeprefix("cohort-")} if cohort else {}
+    mask = _fetch(space, desc="brain", suffix="mask", **entities)
+    head = _fetch(space, required=False, desc="brain", suffix="T1w", **entities)
+    head = head or _fetch(space, desc=None, suffix="T1w", **entities)
+    return _template(name, nib.load(head), nib.load(mask))
+
+
+def built_in() -> Template:
+    """ICBM 152 2009a symmetric, which nilearn carries: needs no network."""
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+
+    return _template(BUILT_IN, load_mni152_template(resolution=1), load_mni152_brain_mask(resolution=1))
+
+
+def _template(name: str, head: nib.Nifti1Image, mask: nib.Nifti1Image) -> Template:
+    mask = nib.as_closest_canonical(mask)
+    head = nib.as_closest_canonical(head)
+    inside = np.asarray(mask.dataobj) > 0.5
+    brain = np.asarray(head.dataobj, dtype=np.float32) * inside
+    return Template(name, nib.Nifti1Image(brain, head.affine), inside)
+
+
+def _fetch(space: str, required: bool = True, **entities: str | None) -> Path | None:
+    """One file of TemplateFlow at 1 mm, from its cache or its server."""
+    os.environ.setdefault("TEMPLATEFLOW_AUTOUPDATE", "0")
+    from templateflow import api
+    from templateflow.conf import TF_HOME
+
+    ways_out = (
+        f"Fetch it where there is a network (python -c \"import templateflow.api as t; t.get('{space}')\") and point "
+        f"TEMPLATEFLOW_HOME there (now {TF_HOME}), or use the one that is built in: --template {BUILT_IN}"
+    )
+    try:
+        found = api.get(space, resolution=1, extension=".nii.gz", raise_empty=False, **entities)
+    except ValueError:
+        found = []
+    except Exception as error:  # requests and boto raise many kinds; all mean "not now"
+        raise TryAgain(
+            f"template {space} is not in the cache and could not be downloaded ({error}). {ways_out}"
+        ) from error
+    paths = [Path(p) for p in (found if isinstance(found, list) else [found])]
+    paths = [p for p in paths if p.is_file() and p.stat().st_size > 0]
+    if len(paths) > 1:
+        raise Usage(f"template {space} comes in several cohorts; name one: --template {space}:cohort-N")
+    if not paths and required:
+        raise InputMissing(f"template {space} is not in TemplateFlow's cache ({entities}). {ways_out}")
+    return paths[0] if paths else None

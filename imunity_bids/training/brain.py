@@ -1,0 +1,161 @@
+"""Train the brain extraction network on simulated heads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from imunity_bids.errors import InputMissing
+from imunity_bids.models.brain import SPACING_MM, BrainNet
+from imunity_bids.models.weights import save_weights
+from imunity_bids.training.heads import HeadSimulator, read_label_map
+from imunity_bids.training.run import Average, Run
+
+VALIDATION_SEED = 10**9
+
+
+@dataclass(frozen=True)
+class BrainTraining:
+    """What decides the weights, and where they go."""
+
+    maps: Path
+    output: Path
+    steps: int = 4600
+    batch: int = 1
+    rate: float = 1e-3
+    holdout: int = 4
+    validation_heads: int = 12
+    every: int = 200
+    seed: int = 1
+    device: str = "cpu"
+    workers: int = 1
+    shape: tuple[int, int, int] = (96, 112, 96)
+    widths: tuple[int, ...] = (24, 48, 96, 128)
+
+
+class _Heads(Dataset):
+    """Simulated heads by number, so that a resumed run sees what the undisturbed one would have seen."""
+
+    def __init__(self, simulator: HeadSimulator, first: int, count: int):
+        self.simulator, self.first, self.count = simulator, first, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.simulator(self.first + index)
+
+
+def split_maps(folder: Path, holdout: int) -> tuple[list[Path], list[Path]]:
+    """Label maps to train on and, the last `holdout` by name, to hold out."""
+    paths = sorted(Path(folder).glob("*.nii*"))
+    if len(paths) <= holdout:
+        raise InputMissing(f"{folder} holds {len(paths)} label maps; more than {holdout} are needed")
+    return paths[: len(paths) - holdout], paths[len(paths) - holdout :]
+
+
+def train_brain(setup: BrainTraining) -> Path:
+    """Train, or go on where a killed run stopped; returns the path of the best weights."""
+    from monai.losses import DiceCELoss
+
+    torch.manual_seed(setup.seed)
+    training, held_out = ([read_label_map(p) for p in part] for part in split_maps(setup.maps, setup.holdout))
+    network = BrainNet(setup.widths).to(setup.device, memory_format=torch.channels_last_3d)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=setup.rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, setup.rate, setup.steps, pct_start=0.05)
+    average = Average(network)
+    run = Run(setup.output)
+    first, best = 0, 0.0
+    if state := run.load():
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        average.weights, average.steps = state["average"], state["step"]
+        first, best = state["step"], state["best"]
+
+    loss_of = DiceCELoss(sigmoid=True)
+    heads = _Heads(
+        HeadSimulator(training, setup.shape),
+        setup.seed * 10**7 + first * setup.batch,
+        (setup.steps - first) * setup.batch,
+    )
+    loader = DataLoader(heads, setup.batch, num_workers=setup.workers, prefetch_factor=4 if setup.workers else None)
+    judge = HeadSimulator(held_out, setup.shape)
+    losses = []
+    bar = tqdm(loader, initial=first, total=setup.steps, desc="brain", mininterval=5)
+    for step, (image, mask) in enumerate(bar, start=first + 1):
+        optimiser.zero_grad(set_to_none=True)
+        loss = loss_of(network(image.to(setup.device)), mask.to(setup.device))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+        average.update(network)
+        losses.append(loss.item())
+        if step % setup.every and step != setup.steps:
+            continue
+        dice = _validate(average, setup, judge)
+        run.record(step=step, loss=float(np.mean(losses)), dice=dice)
+        bar.write(f"step {step}: loss {np.mean(losses):.4f}, Dice on held-out heads {dice:.4f}")
+        losses.clear()
+        is_best, best = dice > best, max(dice, best)
+        run.save(
+            {
+                "step": step,
+                "best": best,
+                "network": network.state_dict(),
+                "average": average.weights,
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict(),
+            },
+            best=is_best,
+        )
+    return setup.output / "best.pt"
+
+
+def export_brain(best: Path, setup: BrainTraining) -> Path:
+    """Write the weights and their card beside a run: the folder that `--brain-model` takes."""
+    state = torch.load(best, map_location="cpu", weights_only=True)
+    folder = setup.output / "model"
+    digest = save_weights(folder / "brain.safetensors", state["weights"])
+    run = Run(setup.output)
+    run.load()
+    training, held_out = split_maps(setup.maps, setup.holdout)
+    card = {
+        "name": "brain",
+        "architecture": {"network": "BrainNet", "widths": list(setup.widths), "spacing_mm": SPACING_MM},
+        "sha256": digest,
+        "training": {
+            "command": f"imunity-train brain {setup.maps.name} OUT --steps {setup.steps} --seed {setup.seed}",
+            "step": state["step"],
+            "hours": round(run.seconds / 3600, 2),
+            "seed": setup.seed,
+            "device": setup.device,
+            "torch": torch.__version__,
+            "maps": [p.name for p in training],
+            "held_out": [p.name for p in held_out],
+            "validation_dice": max(row["dice"] for row in run.rows),
+        },
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n")
+    return folder
+
+
+@torch.inference_mode()
+def _validate(average: Average, setup: BrainTraining, judge: HeadSimulator) -> float:
+    """Mean Dice of the averaged weights on a fixed set of simulated heads."""
+    network = BrainNet(setup.widths).to(setup.device).eval()
+    network.load_state_dict(average.weights)
+    scores = []
+    for index in range(setup.validation_heads):
+        image, mask = judge(VALIDATION_SEED + index, head=index % len(judge.maps))
+        found = network(image[None].to(setup.device)).cpu()[0] > 0
+        scores.append(float(2 * (found & (mask > 0)).sum() / (found.sum() + mask.sum()).clamp(min=1)))
+    return float(np.mean(scores))
