@@ -23,6 +23,7 @@ class Parser(argparse.ArgumentParser):
     """argparse with the exit code of sysexits.h for a wrong call."""
 
     def error(self, message: str) -> None:
+        """Usage, one line, 64."""
         self.print_usage(sys.stderr)
         self.exit(Usage.code, f"{self.prog}: {message}\n")
 

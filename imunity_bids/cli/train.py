@@ -16,9 +16,10 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True)
     brain = commands.add_parser("brain", help="the brain extraction network", formatter_class=HelpFormatter)
     brain.add_argument("maps", type=Path, help="folder of whole-head label maps (SynthSeg's numbers, NIfTI)")
-    _shared(brain, steps=4600)
+    _shared(brain, steps=3800)
     brain.add_argument("--holdout", type=int, default=4, help="label maps, the last by name, kept for validation")
     brain.add_argument("--validation-heads", type=int, default=12, help="simulated heads per validation")
+    brain.add_argument("--start", type=Path, help="best.pt of an earlier run, to begin with its weights")
     brain.add_argument("--batch", type=int, default=1, help="heads per step")
     brain.add_argument("--workers", type=int, default=1, help="processes that simulate heads")
     return parser
@@ -43,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _brain(options: argparse.Namespace) -> None:
     from imunity_bids.training.brain import BrainTraining, export_brain, train_brain
 
-    names = ("maps", "output", "steps", "batch", "holdout", "validation_heads", "every", "seed", "device", "workers")
-    setup = BrainTraining(**{name: getattr(options, name) for name in names})
+    values = {name: value for name, value in vars(options).items() if name not in ("command", "verbosity")}
+    setup = BrainTraining(**values)
     print(export_brain(train_brain(setup), setup))
 
 

@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 
 from imunity_bids.errors import DataUnusable, InputMissing
-from imunity_bids.image.brain_mask import BrainMask, gate, load_network, measure, network_mask
+from imunity_bids.image.brain_mask import BrainMask, gate, load_network, network_mask
 from imunity_bids.image.conform import conform, read_image
+from imunity_bids.image.extraction import extract_brain
 from imunity_bids.image.quality import verdict
 from imunity_bids.models.brain import SPACING_MM
 from imunity_bids.training.brain import VALIDATION_SEED, split_maps
@@ -46,11 +47,7 @@ def network_method(folder: Path, border_mm: float, device: str) -> Method:
 
 def ants_method() -> Method:
     """Deformable registration of the built-in template."""
-    from imunity_bids.image.ants_bridge import registered_mask
-    from imunity_bids.image.template import built_in
-
-    template = built_in()
-    return lambda image: measure(registered_mask(image, template.brain, template.mask), image, "ants")
+    return lambda image: extract_brain(image, "ants")
 
 
 def real_cases(bids_dir: Path, labels: Path) -> Iterator[Case]:

@@ -134,7 +134,7 @@ def measure(mask: np.ndarray, image: nib.Nifti1Image, method: str) -> BrainMask:
 
 
 def gate(brain: BrainMask) -> list[Finding]:
-    """What is suspicious about a mask: never silent. Limits: ICV from newborns (0.4 L) to the largest adults (2.1 L)."""
+    """What is suspicious about a mask: never silent. ICV: newborns 0.4 L, the largest adults 2.1 L."""
     findings = []
     if not 300 <= brain.volume_ml <= 2600:
         findings.append(Finding("failed", f"brain mask of {brain.volume_ml:.0f} mL cannot be a brain"))

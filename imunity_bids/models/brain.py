@@ -79,7 +79,7 @@ class BrainNet(nn.Module):
 
 
 def normalise(volume: Tensor) -> Tensor:
-    """Bring a volume of any unit to [0, 1]: 1st and 99.5th percentile of what is not empty; zeros where all is empty."""
+    """Bring any unit to [0, 1]: 1st and 99.5th percentile of what is not empty; zeros where all is empty."""
     filled = volume[volume != 0]
     if filled.numel() < 100:
         return torch.zeros_like(volume)

@@ -27,7 +27,7 @@ class BrainTraining:
 
     maps: Path
     output: Path
-    steps: int = 4600
+    steps: int = 3800
     batch: int = 1
     rate: float = 1e-3
     holdout: int = 4
@@ -36,6 +36,7 @@ class BrainTraining:
     seed: int = 1
     device: str = "cpu"
     workers: int = 1
+    start: Path | None = None  # weights of an earlier run (its best.pt) to begin with
     shape: tuple[int, int, int] = (96, 112, 96)
     widths: tuple[int, ...] = (24, 48, 96, 128)
 
@@ -68,6 +69,8 @@ def train_brain(setup: BrainTraining) -> Path:
     torch.manual_seed(setup.seed)
     training, held_out = ([read_label_map(p) for p in part] for part in split_maps(setup.maps, setup.holdout))
     network = BrainNet(setup.widths).to(setup.device, memory_format=torch.channels_last_3d)
+    if setup.start is not None:
+        network.load_state_dict(torch.load(setup.start, map_location=setup.device, weights_only=True)["weights"])
     optimiser = torch.optim.AdamW(network.parameters(), lr=setup.rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, setup.rate, setup.steps, pct_start=0.05)
     average = Average(network)
@@ -135,6 +138,7 @@ def export_brain(best: Path, setup: BrainTraining) -> Path:
         "training": {
             "command": f"imunity-train brain {setup.maps.name} OUT --steps {setup.steps} --seed {setup.seed}",
             "step": state["step"],
+            "started_from": str(setup.start) if setup.start else "random weights",
             "hours": round(run.seconds / 3600, 2),
             "seed": setup.seed,
             "device": setup.device,

@@ -59,7 +59,7 @@ SPLIT_GROUPS = (507, 509, 511, 515, 516)  # one label, several tissues: cut in t
 
 @dataclass(frozen=True)
 class LabelMap:
-    """One head: group index per voxel (uint8, 0 = air), truth mask, and voxel -> mm matrix; RAS, cropped to the head."""
+    """One head, RAS: group index per voxel (uint8, 0 = air), truth mask, voxel -> mm matrix."""
 
     groups: Tensor
     mask: Tensor
@@ -110,7 +110,7 @@ class HeadSimulator:
         Share of the heads whose tissues keep the order of a T1w scan; the rest has any contrast at all.
     """
 
-    def __init__(self, maps: list[LabelMap], shape: tuple[int, int, int] = (96, 112, 96), t1w_share: float = 0.65):
+    def __init__(self, maps: list[LabelMap], shape: tuple[int, int, int] = (96, 112, 96), t1w_share: float = 0.7):
         self.maps = maps
         self.shape = shape
         self.t1w_share = t1w_share
@@ -130,8 +130,8 @@ class HeadSimulator:
         angles = torch.randn(3, generator=g) * 12
         if _chance(g, 0.15):  # tilted heads, and volumes whose header says nothing
             angles = (torch.rand(3, generator=g) - 0.5) * 80
-        linear = _rotation(angles.deg2rad()) @ (torch.eye(3) + 0.06 * torch.randn(3, 3, generator=g))
-        linear = linear * _uniform(g, 0.90, 1.22)
+        linear = _rotation(angles.deg2rad()) @ (torch.eye(3) + 0.04 * torch.randn(3, 3, generator=g))
+        linear = linear * _uniform(g, 0.90, 1.20)
         for axis, share in enumerate((0.5, 0.04, 0.04)):
             if _chance(g, share):
                 linear[axis] *= -1
@@ -139,7 +139,7 @@ class HeadSimulator:
         grid = torch.stack(torch.meshgrid(*offsets, indexing="ij"), -1) * SPACING_MM
         shift = (torch.rand(3, generator=g) - 0.5) * torch.tensor([16.0, 20.0, 40.0])
         grid = (grid + shift) @ linear.T
-        amplitude = _uniform(g, 0, 7)
+        amplitude = _uniform(g, 0, 4)
         for cells in (4, 8):
             grid += _smooth_field(self.shape, cells, g, channels=3).movedim(0, -1) * amplitude
             amplitude /= 2.5
@@ -182,8 +182,8 @@ def _acquire(image: Tensor, g: torch.Generator, seed: int) -> Tensor:
     axis = _integer(g, 0, 2)
     chain = mt.Compose(
         [
-            mt.RandGaussianSmooth(prob=0.9, **{f"sigma_{a}": (0.25, 0.8) for a in "xyz"}),
-            mt.RandBiasField(prob=0.85, degree=3, coeff_range=(-0.35, 0.35)),
+            mt.RandGaussianSmooth(prob=0.9, **{f"sigma_{a}": (0.25, 0.6) for a in "xyz"}),
+            mt.RandBiasField(prob=0.85, degree=3, coeff_range=(-0.25, 0.25)),
             mt.RandGibbsNoise(prob=0.08, alpha=(0.2, 0.6)),
             mt.RandAdjustContrast(prob=0.6, gamma=(0.6, 1.7)),
         ]
@@ -191,12 +191,12 @@ def _acquire(image: Tensor, g: torch.Generator, seed: int) -> Tensor:
     if _chance(g, 0.15):
         image = _wrap(image, g)
     image = torch.as_tensor(chain(image[None]))[0]
-    if _chance(g, 0.35):
+    if _chance(g, 0.25):
         thick = [_uniform(g, 2.0, 6.5) if a == axis else _uniform(g, 2.0, 2.6) for a in range(3)]
         image = _reduce_resolution(image, thick)
-    elif _chance(g, 0.2):
+    elif _chance(g, 0.1):
         image = _reduce_resolution(image, [_uniform(g, 2.2, 4.0)] * 3)
-    noise = _uniform(g, 0, 0.10) ** 1.5 * 2 * image.max()
+    noise = _uniform(g, 0, 0.10) ** 1.5 * 1.6 * image.max()
     if _chance(g, 0.5):  # Rician: magnitude of a complex signal
         real = image + noise * torch.randn(image.shape, generator=g)
         return torch.hypot(real, noise * torch.randn(image.shape, generator=g))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,7 @@ class Run:
         self._draw()
 
     def record(self, **values: float) -> None:
+        """Add a row to the log."""
         self.rows.append(values)
 
     def _write_log(self) -> None:
@@ -98,4 +98,4 @@ class Average:
 def _save_atomically(state: dict[str, Any], path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -1,0 +1,168 @@
+"""The two levels of the app: from settings to files and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from imunity_bids.bids.inputs import T1w
+from imunity_bids.bids.outputs import write_text
+from imunity_bids.bids.plan import Plan, make_plan
+from imunity_bids.errors import OK, SOME_FAILED, DiskError, InputMissing, OutputImpossible, Usage
+from imunity_bids.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an image did not come out."""
+
+    image: T1w
+    code: int
+    step: str
+    message: str
+
+
+def participant_level(settings: Settings) -> int:
+    """Harmonize; returns 0, 1 where some image failed, or the images' own code where all failed alike."""
+    _check_output(settings)
+    plan = make_plan(settings)
+    settings = _share_out(settings, len(plan.images))
+    plan = replace(plan, settings=settings)
+    if settings.dry_run:
+        print(_listing(plan))
+        return OK
+    _prepare(plan)
+    failures: list[Failure] = []
+    if not settings.reports_only and plan.images:
+        failures = _run(plan)
+    _conclude(plan, failures)
+    return _exit_code(plan, failures)
+
+
+def group_level(settings: Settings) -> int:
+    """Gather the quality measures of all participants."""
+    from imunity_bids.reports.group import write_group
+
+    if not settings.output_dir.is_dir():
+        raise InputMissing(f"OUTPUT_DIR {settings.output_dir} does not exist; run the participant level first")
+    table = write_group(settings.output_dir)
+    log.info("%d images in %s", len(table), settings.output_dir / "group.html")
+    return OK
+
+
+def _check_output(settings: Settings) -> None:
+    if settings.output_dir == settings.bids_dir:
+        raise Usage("OUTPUT_DIR is BIDS_DIR; nothing is ever written into the source dataset, name another folder")
+    if settings.dry_run:
+        return
+    try:
+        settings.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputImpossible(f"OUTPUT_DIR {settings.output_dir} cannot be created: {error.strerror}") from error
+    if not os.access(settings.output_dir, os.W_OK) or not os.access(settings.logs, os.W_OK):
+        raise OutputImpossible(f"OUTPUT_DIR {settings.output_dir} cannot be written: permission denied")
+
+
+def _share_out(settings: Settings, images: int) -> Settings:
+    """Threads per step, where the user did not say: all cores for one image, else one core for each of them."""
+    threads = settings.omp_nthreads or max(1, min(8, settings.nprocs // max(1, images)))
+    return replace(settings, omp_nthreads=min(threads, settings.nprocs))
+
+
+def _listing(plan: Plan) -> str:
+    references = ", ".join(f"{r.label} ({r.kind})" for r in plan.references)
+    lines = [f"model {plan.card['name']} {plan.card['version']}, space {plan.space}, reference {references}"]
+    lines += [f"run   {image.path}" for image in plan.images]
+    lines += [f"done  {image.path}" for image in plan.done]
+    return "\n".join(lines)
+
+
+def _prepare(plan: Plan) -> None:
+    from imunity_bids.bids.sidecars import write_dataset_files
+    from imunity_bids.reports.methods import citation
+
+    settings = plan.settings
+    handler = logging.FileHandler(settings.logs / f"imunity_{settings.run_id}.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("imunity_bids").addHandler(handler)
+    write_text(settings.logs / f"imunity_{settings.run_id}.toml", settings.to_toml())
+    write_dataset_files(settings.output_dir, settings.bids_dir, citation(plan))
+    if settings.clean_workdir and settings.scratch.exists():
+        shutil.rmtree(settings.scratch)
+    log.info(
+        "%d images to do, %d done before; %d processes of %d threads",
+        len(plan.images),
+        len(plan.done),
+        settings.nprocs // settings.omp_nthreads,
+        settings.omp_nthreads,
+    )
+
+
+def _run(plan: Plan) -> list[Failure]:
+    """Run the workflow in a scratch folder of its own, so that parallel jobs do not meet."""
+    from imunity_bids.workflows.execute import execute
+    from imunity_bids.workflows.participants import init_participants_wf
+
+    settings = plan.settings
+    scratch = settings.work_dir or settings.scratch / settings.run_id
+    plan = replace(plan, settings=replace(settings, work_dir=scratch))
+    workflow = init_participants_wf(plan)
+    if settings.write_graph:
+        workflow.write_graph(str(settings.logs / "workflow.dot"), graph2use="colored", simple_form=True)
+    execute(workflow, plan.settings, len(plan.images), keep_steps=settings.work_dir is not None)
+    failures = _failures(plan)
+    if settings.work_dir is None:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return failures
+
+
+def _failures(plan: Plan) -> list[Failure]:
+    from imunity_bids.bids.plan import is_done
+    from imunity_bids.interfaces.base import read_crash
+    from imunity_bids.workflows.participants import crash_file, reference_crash_file
+
+    common = [read_crash(p) for r in plan.references if (p := reference_crash_file(plan, r)).is_file()]
+    failures = []
+    for image in plan.images:
+        if (path := crash_file(plan, image)).is_file():
+            failures.append(Failure(image, **read_crash(path)))
+        elif not is_done(plan, image):
+            failures.append(Failure(image, **(common[0] if common else _unexplained(plan.settings))))
+    return failures
+
+
+def _unexplained(settings: Settings) -> dict[str, object]:
+    """Nothing was left behind: the disk is full, or a reference failed, or a worker was killed."""
+    if shutil.disk_usage(settings.output_dir).free < 64 * 2**20:
+        return {"code": DiskError.code, "step": "-", "message": f"no space left in {settings.output_dir}"}
+    message = "did not run: its reference failed, or a worker was killed (out of memory?); run the same command again"
+    return {"code": SOME_FAILED, "step": "-", "message": message}
+
+
+def _conclude(plan: Plan, failures: list[Failure]) -> None:
+    """Tables, reports, and one line for every failure."""
+    from imunity_bids.bids.sidecars import write_dataset_files
+    from imunity_bids.bids.tables import write_scans_tables
+    from imunity_bids.reports.methods import citation
+    from imunity_bids.reports.participant import write_reports
+
+    images = [*plan.images, *plan.done]
+    write_scans_tables(plan, images)
+    write_reports(plan, images, {f.image.stem: f for f in failures})
+    write_dataset_files(plan.settings.output_dir, plan.settings.bids_dir, citation(plan))
+    for failure in failures:
+        log.error("%s failed (%s, code %d): %s", failure.image.path, failure.step, failure.code, failure.message)
+    done = len(images) - len(failures)
+    log.info("%d images done, %d failed; reports in %s", done, len(failures), plan.settings.output_dir)
+
+
+def _exit_code(plan: Plan, failures: list[Failure]) -> int:
+    if not failures:
+        return OK
+    codes = Counter(failure.code for failure in failures)
+    return next(iter(codes)) if len(codes) == 1 and len(failures) == len(plan.images) and not plan.done else SOME_FAILED

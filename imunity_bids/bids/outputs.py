@@ -1,0 +1,70 @@
+"""Names of derivatives, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import nibabel as nib
+import numpy as np
+
+from imunity_bids.bids.inputs import ENTITY_ORDER, T1w
+
+
+def derivative(output_dir: Path, source: T1w, suffix: str, extension: str, **entities: str) -> Path:
+    """Path of a derivative: all entities of the source, new ones in BIDS order, `desc` last."""
+    pairs = dict(source.entities) | entities
+    order = sorted(pairs, key=lambda key: ENTITY_ORDER.index(key) if key in ENTITY_ORDER else len(ENTITY_ORDER))
+    name = "_".join(f"{key}-{pairs[key]}" for key in order)
+    return anat_folder(output_dir, source) / f"{name}_{suffix}{extension}"
+
+
+def transform_path(output_dir: Path, source: T1w, start: str, end: str) -> Path:
+    """Path of an ITK transform."""
+    return anat_folder(output_dir, source) / f"{source.stem}_from-{start}_to-{end}_mode-image_xfm.mat"
+
+
+def anat_folder(output_dir: Path, source: T1w) -> Path:
+    """`sub-X[/ses-Y]/anat` of the derivative dataset."""
+    folder = output_dir / f"sub-{source.subject}"
+    return (folder / f"ses-{source.session}" if source.session else folder) / "anat"
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let `write` fill a temporary file of the same folder and extension, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    extension = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
+    temporary = path.with_name(f".{uuid4().hex[:12]}{extension}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """UTF-8 text, atomically."""
+    return write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """JSON that every parser reads: no NaN, no Infinity."""
+    return write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_nifti(path: Path, data: np.ndarray, affine: np.ndarray, code: int) -> Path:
+    """NIfTI with qform = sform and their `code` (1 scanner, 4 template), mm; the type is that of `data`."""
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=code)
+    image.set_qform(affine, code=code)
+    return write_atomically(path, image.to_filename)
+
+
+def sidecar_of(path: Path) -> Path:
+    """The JSON beside an image."""
+    return path.with_name(path.name.split(".nii")[0] + ".json")

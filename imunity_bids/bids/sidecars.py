@@ -1,0 +1,96 @@
+"""JSON that goes beside every image, and the files that make the output a derivative dataset."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from imunity_bids.bids.outputs import write_json, write_text
+
+BIDS_VERSION = "1.11.0"
+DESCRIPTIONS = {
+    "brain": "Brain mask: inside of the skull",
+    "preproc": "Conformed and bias-corrected; in template space also stripped and white-striped, white matter at 0.7",
+    "harmonized": "Harmonized to the reference by ImUnity, median of three axes, white matter at about 0.7",
+    "uncertainty": "Standard deviation of the three axes' models, in the unit of the harmonized image",
+}
+BIDSIGNORE = "*.html\n*_xfm.*\n"
+
+
+def version() -> str:
+    """Version of this package."""
+    return metadata.version("imunity-bids")
+
+
+def generated_by() -> list[dict[str, Any]]:
+    """Who made the derivatives; the container where there is one."""
+    entry: dict[str, Any] = {"Name": "ImUnity-BIDS", "Version": version()}
+    if image := os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME"):
+        entry["Container"] = {"Type": "apptainer", "Tag": image}
+    elif tag := os.environ.get("IMUNITY_CONTAINER"):
+        entry["Container"] = {"Type": "docker", "Tag": tag}
+    return [entry]
+
+
+def software() -> dict[str, str]:
+    """Versions that decide the numbers."""
+    names = ("torch", "antspyx", "nipype", "nibabel", "numpy", "scipy")
+    return {"imunity-bids": version()} | {name: metadata.version(name) for name in names}
+
+
+def image_sidecar(description: str, sources: list[str], space: str | None, uri: str) -> dict[str, Any]:
+    """Fields that every derivative has: `space` is the template's name, None for the grid of the raw image `uri`."""
+    kind = description.partition("+")[0]
+    fields: dict[str, Any] = {"Description": DESCRIPTIONS[kind], "Sources": sources, "SpatialReference": space or uri}
+    return fields if space is None else fields | {"Resolution": "1 mm isotropic, the template's grid"}
+
+
+def write_dataset_files(output_dir: Path, bids_dir: Path, methods: str) -> None:
+    """Everything at the top of the output; the same text for the same version, so parallel jobs may repeat it."""
+    write_json(
+        output_dir / "dataset_description.json",
+        {
+            "Name": "ImUnity-BIDS: harmonized T1w images",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "derivative",
+            "License": "see the license of the source dataset",
+            "Authors": ["The ImUnity-BIDS developers", "The ImUnity-BIDS contributors"],
+            "HowToAcknowledge": "Cite Cackowski et al. 2023, doi:10.1016/j.media.2023.102799; see logs/CITATION.md",
+            "GeneratedBy": generated_by(),
+            "SourceDatasets": [{"URL": bids_dir.as_uri()}],
+            "DatasetLinks": {"raw": bids_dir.as_uri()},
+        },
+    )
+    write_text(output_dir / ".bidsignore", BIDSIGNORE)
+    write_text(output_dir / "README.md", _README)
+    rows = "".join(f"desc-{name}\t{text}\n" for name, text in descriptions(output_dir).items())
+    write_text(output_dir / "descriptions.tsv", "desc_id\tdescription\n" + rows)
+    write_json(
+        output_dir / "descriptions.json",
+        {
+            "Description": "Meaning of the desc- entity of these derivatives",
+            "desc_id": {"Description": "Label of the desc- entity"},
+            "description": {"Description": "What an image with this label is"},
+        },
+    )
+    write_text(output_dir / "logs" / "CITATION.md", methods)
+
+
+def descriptions(output_dir: Path) -> dict[str, str]:
+    """Text for every `desc-` label that stands in the output folder, and for the four that always may."""
+    found = dict(DESCRIPTIONS)
+    for path in output_dir.glob("sub-*/**/anat/*_desc-*+*.nii.gz"):
+        label = path.name.rpartition("_desc-")[2].partition("_")[0]
+        kind, _, reference = label.partition("+")
+        found[label] = f"{DESCRIPTIONS[kind]} (reference {reference})"
+    return dict(sorted(found.items()))
+
+
+_README = """# Harmonized T1-weighted images
+
+Made by ImUnity-BIDS. Each participant has a report, `sub-*.html`; open it before you use the images.
+The images to analyse are `*_space-*_res-1_desc-harmonized_T1w.nii.gz`; their sidecars say which reference, which
+model and which parameters made them, and `*_scans.tsv` lists the quality measures. How to cite: `logs/CITATION.md`.
+"""

@@ -1,0 +1,142 @@
+"""2.5D inference (section 2.2.4): every slice of three axes through its model, fused by the median."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imunity_bids.models.bundle import AXES, Bundle, Reference
+from imunity_bids.models.imunity import Generator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Compute:
+    """Where and how the models run; `fallbacks` says what had to give way."""
+
+    device: str = "cpu"
+    batch: int = 16
+    precision: str = "float32"  # or float16, bfloat16: autocast, on a GPU only
+    fallbacks: list[str] = field(default_factory=list)
+
+
+def resolve_device(name: str) -> str:
+    """`auto` is the GPU where there is one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def to_slices(volume: np.ndarray, axis: str) -> Tensor:
+    """(X, Y, Z) RAS -> (N, 1, H, W) along an axis."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, AXES.index(axis), 0), dtype=np.float32))[:, None]
+
+
+def from_slices(slices: Tensor, axis: str) -> np.ndarray:
+    """Inverse of `to_slices`."""
+    return np.moveaxis(slices[:, 0].numpy(), 0, AXES.index(axis))
+
+
+def pad_to_multiple(slices: Tensor, multiple: int) -> Tensor:
+    """Zeros at the far ends of both axes."""
+    height, width = slices.shape[-2:]
+    return F.pad(slices, (0, -width % multiple, 0, -height % multiple))
+
+
+@torch.inference_mode()
+def contrast_codes(volume: np.ndarray, bundle: Bundle, slices: int) -> dict[str, Tensor]:
+    """Contrast code per axis of a white-striped brain: the mean over `slices` slices around the brain's middle."""
+    box = _bounding_box(volume > 0)
+    codes = {}
+    for axis in AXES:
+        stack = to_slices(volume[box], axis)
+        first = max(0, (len(stack) - slices) // 2)
+        chosen = pad_to_multiple(stack[first : first + slices], bundle.generators[axis].architecture.multiple)
+        generator = bundle.generators[axis]
+        device = next(generator.parameters()).device
+        codes[axis] = generator.contrast(chosen.to(device)).mean.mean(dim=0, keepdim=True).cpu()
+    return codes
+
+
+def intensity_quantiles(volume: np.ndarray, mask: np.ndarray) -> Tensor:
+    """Intensities inside the mask at 0, 1, …, 100 %."""
+    return torch.from_numpy(np.quantile(volume[mask], np.linspace(0, 1, 101)).astype(np.float32))
+
+
+def harmonize(
+    volume: np.ndarray, mask: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
+) -> tuple[np.ndarray, np.ndarray]:
+    """Harmonized brain and the spread (standard deviation) of the three axes, float32, zero outside the mask.
+
+    Parameters
+    ----------
+    volume
+        White-striped brain in [0, 1], white matter at 0.7, RAS, on the bundle's grid (any size works).
+    mask
+        Brain; what the models see and what they give is zero outside.
+    """
+    box = _bounding_box(mask)
+    inside = volume[box] * mask[box]
+    stack = np.stack(
+        [_one_axis(inside, bundle.generators[axis], axis, reference.codes[axis], compute) for axis in AXES]
+    )
+    fused = np.zeros(volume.shape, np.float32)
+    spread = np.zeros(volume.shape, np.float32)
+    fused[box] = np.median(stack, axis=0) * mask[box]
+    spread[box] = stack.std(axis=0) * mask[box]
+    return fused, spread
+
+
+def _one_axis(volume: np.ndarray, generator: Generator, axis: str, code: Tensor, compute: Compute) -> np.ndarray:
+    slices = to_slices(volume, axis)
+    height, width = slices.shape[-2:]
+    padded = pad_to_multiple(slices, generator.architecture.multiple)
+    out = _with_fallback(lambda: _in_batches(padded, generator, code, compute), compute)
+    return from_slices(out[..., :height, :width], axis)
+
+
+@torch.inference_mode()
+def _in_batches(slices: Tensor, generator: Generator, code: Tensor, compute: Compute) -> Tensor:
+    generator.to(compute.device)
+    code = code.to(compute.device)
+    kind = torch.device(compute.device).type
+    reduced = compute.precision != "float32" and kind == "cuda"
+    with torch.autocast(kind, getattr(torch, compute.precision), enabled=reduced):
+        parts = [
+            generator(part.to(compute.device, memory_format=torch.channels_last), code).float().cpu()
+            for part in slices.split(compute.batch)
+        ]
+    return torch.cat(parts)
+
+
+def _with_fallback(work: Callable[[], Tensor], compute: Compute) -> Tensor:
+    """Out of GPU memory: halve the batch, at one slice go to the CPU; `compute` remembers both."""
+    while True:
+        try:
+            return work()
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if compute.batch > 1:
+                compute.batch //= 2
+                compute.fallbacks.append(f"out of GPU memory: batch of {compute.batch}")
+            else:
+                compute.device = "cpu"
+                compute.batch = 8
+                compute.fallbacks.append("out of GPU memory: ran on the CPU")
+            log.warning(compute.fallbacks[-1])
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Smallest box around what is True; the whole volume where nothing is."""
+    box = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(used[0], used[-1] + 1) if len(used) else slice(None))
+    return tuple(box)

@@ -1,0 +1,39 @@
+"""References made from images: their contrast codes, averaged, and what they need to be named and cached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from imunity_bids.harmonize.inference import contrast_codes, intensity_quantiles
+from imunity_bids.models.bundle import AXES, Bundle, Reference
+
+
+def make_reference(
+    label: str, kind: str, sha256: str, brains: Iterable[tuple[np.ndarray, np.ndarray]], bundle: Bundle, slices: int
+) -> Reference:
+    """Mean code and mean quantiles over white-striped brains and their masks; each code is the mean of `slices`."""
+    brains = list(brains)
+    codes = [contrast_codes(volume * mask, bundle, slices) for volume, mask in brains]
+    quantiles = torch.stack([intensity_quantiles(volume, mask) for volume, mask in brains]).mean(dim=0)
+    mean = {axis: torch.stack([code[axis] for code in codes]).mean(dim=0) for axis in AXES}
+    return Reference(label, kind, sha256, mean, quantiles)
+
+
+def save_reference(reference: Reference, path: Path) -> None:
+    """As safetensors; label, kind and hash in its metadata."""
+    tensors = {axis: code.contiguous() for axis, code in reference.codes.items()} | {"quantiles": reference.quantiles}
+    save_file(tensors, path, {"label": reference.label, "kind": reference.kind, "sha256": reference.sha256})
+
+
+def load_reference(path: Path) -> Reference:
+    """Inverse of `save_reference`."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        quantiles = tensors.pop("quantiles")
+        return Reference(codes=tensors, quantiles=quantiles, **file.metadata())

@@ -1,0 +1,103 @@
+"""Steps from the white-striped brain to the harmonized one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import File, InputMultiPath, TraitedSpec, traits
+
+from imunity_bids.interfaces.base import Inputs, Interface, load, save
+
+
+class _EncodeInputs(Inputs):
+    in_files = InputMultiPath(File(exists=True), mandatory=True, desc="white-striped brains")
+    masks = InputMultiPath(File(exists=True), mandatory=True)
+    label = traits.Str(mandatory=True)
+    kind = traits.Str(mandatory=True)
+    sha256 = traits.Str(mandatory=True)
+    model = traits.Str(mandatory=True, desc="bundle folder")
+    slices = traits.Int(mandatory=True)
+    cache = traits.Str(mandatory=True, desc="where the reference is kept for other images and runs")
+
+
+class _EncodeOutputs(TraitedSpec):
+    out_file = File(desc="reference")
+
+
+class EncodeReference(Interface):
+    """Brains -> reference."""
+
+    input_spec = _EncodeInputs
+    output_spec = _EncodeOutputs
+
+    def work(self, folder: Path) -> dict[str, Any]:
+        """See `harmonize.references`."""
+        from imunity_bids.bids.outputs import write_atomically
+        from imunity_bids.harmonize.references import make_reference, save_reference
+        from imunity_bids.models.bundle import load_bundle
+
+        given = self.inputs
+        brains = (
+            (load(volume)[1], load(mask)[1] > 0) for volume, mask in zip(given.in_files, given.masks, strict=True)
+        )
+        bundle = load_bundle(Path(given.model))
+        reference = make_reference(given.label, given.kind, given.sha256, brains, bundle, given.slices)
+        write_atomically(Path(given.cache), lambda path: save_reference(reference, path))
+        return {"out_file": given.cache}
+
+
+class _HarmonizeInputs(Inputs):
+    in_file = File(exists=True, mandatory=True, desc="white-striped brain")
+    mask = File(exists=True, mandatory=True)
+    model = traits.Str(mandatory=True, desc="bundle folder")
+    reference_file = File(desc="reference made from images")
+    reference_label = traits.Str(desc="or one of the bundle's")
+    device = traits.Str("cpu", usedefault=True)
+    batch_size = traits.Int(16, usedefault=True)
+    precision = traits.Enum("float32", "float16", "bfloat16", usedefault=True)
+
+
+class _HarmonizeOutputs(TraitedSpec):
+    out_file = File(desc="harmonized brain")
+    uncertainty = File(desc="spread of the three axes")
+    info = traits.Dict(desc="fidelity, reference, compute")
+
+
+class Harmonize(Interface):
+    """White-striped brain -> harmonized brain."""
+
+    input_spec = _HarmonizeInputs
+    output_spec = _HarmonizeOutputs
+
+    def work(self, folder: Path) -> dict[str, Any]:
+        """See `harmonize.inference` and `harmonize.fidelity`."""
+        from dataclasses import asdict
+
+        from nipype.interfaces.base import isdefined
+
+        from imunity_bids.harmonize.fidelity import fidelity
+        from imunity_bids.harmonize.inference import Compute, harmonize, resolve_device
+        from imunity_bids.harmonize.references import load_reference
+        from imunity_bids.models.bundle import load_bundle
+
+        given = self.inputs
+        bundle = load_bundle(Path(given.model))
+        if isdefined(given.reference_file):
+            reference = load_reference(Path(given.reference_file))
+        else:
+            reference = bundle.references[given.reference_label]
+        image, before = load(given.in_file)
+        mask = load(given.mask)[1] > 0
+        compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
+        after, spread = harmonize(before, mask, bundle, reference, compute)
+        return {
+            "out_file": save(folder / "harmonized.nii", after, image),
+            "uncertainty": save(folder / "uncertainty.nii", spread, image),
+            "info": {
+                "fidelity": fidelity(before, after, spread, mask, reference),
+                "reference": {"label": reference.label, "type": reference.kind, "sha256": reference.sha256},
+                "quantiles": [round(value, 5) for value in reference.quantiles.tolist()],
+                "compute": asdict(compute),
+            },
+        }

@@ -1,0 +1,107 @@
+"""A bundle on disk: three generators, one per axis, the references they know, hashes and a card.
+
+    FOLDER/bundle.json  sagittal.safetensors  coronal.safetensors  axial.safetensors  references.safetensors
+
+A reference is a contrast code per axis and the quantiles of the intensities it stands for (to judge the outcome).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imunity_bids.errors import DataUnusable, InputMissing
+from imunity_bids.models.imunity import Architecture, Generator
+from imunity_bids.models.weights import load_module, load_weights, read_card, save_weights
+
+AXES = ("sagittal", "coronal", "axial")
+SHIPPED = Path(__file__).parents[1] / "data"
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A contrast to harmonize to."""
+
+    label: str
+    kind: str  # bundle, file, participant, site
+    sha256: str  # of the image or images, or of the bundle's file
+    codes: dict[str, Tensor]  # (1, C, 1, 1) per axis
+    quantiles: Tensor  # of the intensities inside the brain at 0, 1, …, 100 %
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything that harmonization needs, loaded and checked."""
+
+    card: dict[str, Any]
+    generators: dict[str, Generator]
+    references: dict[str, Reference]
+
+    @property
+    def name(self) -> str:
+        """Name and version, for reports and sidecars."""
+        return f"{self.card['name']} {self.card['version']}"
+
+
+def find_bundle(name: str) -> Path:
+    """Folder of a shipped bundle by name, or a folder.
+
+    Raises
+    ------
+    InputMissing
+        Neither.
+    """
+    for folder in (SHIPPED / name, Path(name)):
+        if (folder / "bundle.json").is_file():
+            return folder
+    shipped = sorted(path.parent.name for path in SHIPPED.glob("*/bundle.json"))
+    raise InputMissing(f"--model {name}: no such bundle or folder; shipped: {', '.join(shipped)}")
+
+
+@lru_cache(maxsize=2)
+def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
+    """Read a bundle once per process; every file must have the hash that `bundle.json` names."""
+    card = read_card(folder / "bundle.json")
+    try:
+        architecture = Architecture(**card["architecture"])
+        hashes = card["sha256"]
+        generators = {
+            axis: load_module(Generator(architecture), folder / f"{axis}.safetensors", hashes[axis]).to(
+                device, memory_format=torch.channels_last
+            )
+            for axis in AXES
+        }
+        stored = load_weights(folder / "references.safetensors", hashes["references"])
+    except (KeyError, TypeError) as error:
+        raise DataUnusable(f"{folder}/bundle.json is not a bundle's card: {error}") from error
+    references = {
+        label: Reference(
+            label=label,
+            kind="bundle",
+            sha256=hashes["references"],
+            codes={axis: stored[f"{label}/{axis}"] for axis in AXES},
+            quantiles=stored[f"{label}/quantiles"],
+        )
+        for label in card["references"]
+    }
+    return Bundle(card, generators, references)
+
+
+def save_bundle(
+    folder: Path, card: dict[str, Any], generators: dict[str, Generator], references: dict[str, Reference]
+) -> None:
+    """Write a bundle; the hashes go into its card."""
+    hashes = {axis: save_weights(folder / f"{axis}.safetensors", generators[axis].state_dict()) for axis in AXES}
+    tensors = {f"{label}/{axis}": r.codes[axis] for label, r in references.items() for axis in AXES}
+    tensors |= {f"{label}/quantiles": r.quantiles for label, r in references.items()}
+    hashes["references"] = save_weights(folder / "references.safetensors", tensors, half=False)
+    architecture = generators[AXES[0]].architecture.to_dict()
+    full = {**card, "architecture": architecture, "references": sorted(references), "sha256": hashes}
+    (folder / "bundle.json").write_text(json.dumps(full, indent=2, allow_nan=False) + "\n")

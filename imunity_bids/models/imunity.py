@@ -1,0 +1,232 @@
+"""ImUnity's networks (Cackowski 2023, sections 2.2 and 2.3): generator, discriminator, heads on the latent code.
+
+Sizes are those of the authors' code at width 32 and depth 4: 3,135,361 parameters in the generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LOG_VARIANCE_START = -6.0  # from zero, the noise drowns the codes for the first thousand steps
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What must be known to rebuild a generator."""
+
+    decoder: Literal["synthesis", "curves"] = "curves"
+    width: int = 32
+    depth: int = 4
+    pooled_contrast: bool = True
+    knots: int = 12  # of the curves
+    monotone: bool = False
+
+    @property
+    def multiple(self) -> int:
+        """Slices are padded to a multiple of this many pixels."""
+        return 2**self.depth
+
+    @property
+    def code_channels(self) -> int:
+        """Channels of each code: half of the widest layer, the other half being the log-variance."""
+        return self.width * 2 ** (self.depth - 1) // 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the bundle's JSON."""
+        return asdict(self)
+
+
+class Code(NamedTuple):
+    """Mean and log-variance of a latent code, (B, C, H/16, W/16), or (B, C, 1, 1) where pooled."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self) -> Tensor:
+        """Fresh noise in training (reparametrisation)."""
+        return self.mean + torch.randn_like(self.mean) * (0.5 * self.log_variance).exp()
+
+    def kl(self) -> Tensor:
+        """Mean divergence from the standard normal distribution (equation 5)."""
+        return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance).mean()
+
+
+class _Encoder(nn.Module):
+    """`depth` convolutions of stride 2, one of stride 1; ReLU, no normalisation."""
+
+    def __init__(self, width: int, depth: int):
+        super().__init__()
+        widths = [width * 2**i for i in range(depth)]
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip([1, *widths[:-1]], widths, strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+        self.features = nn.Sequential(*layers)
+        self.last = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.last(self.features(image))
+
+
+class AnatomyEncoder(_Encoder):
+    """S1 -> a map of codes that keeps space."""
+
+    def __init__(self, width: int, depth: int):
+        super().__init__(width, depth)
+        _start_log_variance_low(self.last)
+
+    def forward(self, image: Tensor) -> Code:
+        """(B, 1, H, W) -> Code of (B, C, H/2^depth, W/2^depth)."""
+        return Code(*super().forward(image).chunk(2, dim=1))
+
+
+class ContrastEncoder(_Encoder):
+    """S2 -> three dense layers "to reduce spatial information"; pooled over the brain, or kept as a map (ablation)."""
+
+    def __init__(self, width: int, depth: int, pooled: bool):
+        super().__init__(width, depth)
+        channels = width * 2 ** (depth - 1)
+        self.pooled = pooled
+        dense = [nn.Conv2d(channels, channels, 1) for _ in range(3)]  # dense along channels, at every position
+        for layer in dense:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        self.dense = nn.Sequential(dense[0], nn.ReLU(inplace=True), dense[1], nn.ReLU(inplace=True), dense[2])
+        _start_log_variance_low(dense[2])
+
+    def forward(self, image: Tensor) -> Code:
+        """(B, 1, H, W) -> Code of (B, C, 1, 1) where pooled."""
+        features = F.relu(super().forward(image))
+        if self.pooled:
+            brain = F.max_pool2d((image > 0).float(), image.shape[-1] // features.shape[-1])
+            weight = brain / brain.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+            features = (features * weight).sum(dim=(2, 3), keepdim=True)
+        return Code(*self.dense(features).chunk(2, dim=1))
+
+
+def _upsampling(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1), nn.ReLU(inplace=True)
+    )
+
+
+class SynthesisDecoder(nn.Module):
+    """The paper's: paints the slice from the codes alone, no skip connection (section 2.2.2)."""
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        channels = 2 * architecture.code_channels
+        widths = [channels // 2 ** (i + 1) for i in range(architecture.depth)]
+        self.layers = nn.Sequential(
+            nn.ConvTranspose2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            *(_upsampling(i, o) for i, o in zip([channels, *widths[:-1]], widths, strict=True)),
+            nn.ConvTranspose2d(widths[-1], 1, 3, padding=1),
+        )
+
+    def forward(self, code: Tensor, image: Tensor) -> Tensor:
+        """Codes (B, 2C, h, w) -> slice (B, 1, H, W) in [0, 1]; `image` only says where the brain is."""
+        return self.layers(code).sigmoid() * (image > 0)
+
+
+class CurvesDecoder(nn.Module):
+    """Predicts at a quarter of the resolution a piecewise-linear intensity curve per pixel, applied to the slice.
+
+    It changes contrast and cannot invent anatomy. At the start it is the identity, or nearly.
+    """
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        channels = 2 * architecture.code_channels
+        widths = [channels // 2 ** (i + 1) for i in range(architecture.depth - 2)]
+        self.knots = architecture.knots
+        self.monotone = architecture.monotone
+        self.layers = nn.Sequential(
+            nn.ConvTranspose2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            *(_upsampling(i, o) for i, o in zip([channels, *widths[:-1]], widths, strict=True)),
+        )
+        self.head = nn.Conv2d(widths[-1], self.knots, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def curves(self, code: Tensor) -> Tensor:
+        """Values of the curves at knots that divide [0, 1] evenly: (B, K, H/4, W/4)."""
+        raw = self.head(self.layers(code))
+        if not self.monotone:
+            return torch.linspace(0, 1, self.knots, device=raw.device)[:, None, None] + raw
+        steps = F.softplus(raw[:, 1:] + torch.tensor(1.0).expm1().log()) / (self.knots - 1)
+        return torch.cat([raw[:, :1], raw[:, :1] + steps.cumsum(dim=1)], dim=1)
+
+    def forward(self, code: Tensor, image: Tensor) -> Tensor:
+        """Codes (B, 2C, h, w) and the slice (B, 1, H, W) -> slice in [0, 1]."""
+        return apply_curves(self.curves(code), image).clamp(0, 1) * (image > 0)
+
+
+def apply_curves(curves: Tensor, image: Tensor) -> Tensor:
+    """Look every pixel of (B, 1, H, W) up in its curve, (B, K, h, w) upsampled bilinearly."""
+    knots = curves.shape[1]
+    full = F.interpolate(curves, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    position = image.clamp(0, 1) * (knots - 1)
+    left = position.floor().clamp(max=knots - 2)
+    index = left.long()
+    share = position - left
+    return full.gather(1, index) * (1 - share) + full.gather(1, index + 1) * share
+
+
+class Generator(nn.Module):
+    """Anatomy of one slice, contrast of another -> the first slice with the second's contrast."""
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        self.architecture = architecture
+        self.anatomy = AnatomyEncoder(architecture.width, architecture.depth)
+        self.contrast = ContrastEncoder(architecture.width, architecture.depth, architecture.pooled_contrast)
+        decoders = {"synthesis": SynthesisDecoder, "curves": CurvesDecoder}
+        self.decoder = decoders[architecture.decoder](architecture)
+
+    def decode(self, anatomy: Tensor, contrast: Tensor, image: Tensor) -> Tensor:
+        """Codes (B, C, h, w) and (B, C, 1, 1) or (B, C, h, w), and the slice they describe -> slice."""
+        code = torch.cat([anatomy, contrast.expand(len(anatomy), -1, *anatomy.shape[-2:])], dim=1)
+        return self.decoder(code, image)
+
+    def forward(self, image: Tensor, contrast: Tensor) -> Tensor:
+        """Inference: slices (B, 1, H, W) and one contrast code; means only, so the same input gives the same output."""
+        return self.decode(self.anatomy(image).mean, contrast, image)
+
+
+class Discriminator(nn.Module):
+    """Real or generated: a map of logits, each seeing 31 × 31 pixels; 75,457 parameters and 384 running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (1, 64, 64):
+            layers += [nn.Conv2d(inputs, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.LeakyReLU(0.3)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(64, 1, 3, padding=1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, 1, H/8, W/8) logits."""
+        return self.layers(image)
+
+
+class CodeHead(nn.Module):
+    """Site head or biological head on the mean of the anatomy code: flatten, dense 128, ReLU, dense."""
+
+    def __init__(self, code_shape: tuple[int, int, int], outputs: int):
+        super().__init__()
+        inputs = code_shape[0] * code_shape[1] * code_shape[2]
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, outputs))
+
+    def forward(self, code: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, outputs) logits, or values for a continuous feature."""
+        return self.layers(code)
+
+
+def _start_log_variance_low(layer: nn.Conv2d) -> None:
+    with torch.no_grad():
+        layer.bias[layer.out_channels // 2 :] = LOG_VARIANCE_START

@@ -1,0 +1,126 @@
+"""One self-contained HTML file per participant and session, made from the derivatives on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+
+from imunity_bids.bids.inputs import T1w
+from imunity_bids.bids.outputs import derivative, sidecar_of, write_text
+from imunity_bids.bids.plan import Plan
+from imunity_bids.bids.tables import COLUMNS
+from imunity_bids.image.conform import conform, read_image
+from imunity_bids.image.template import load_template
+from imunity_bids.reports import figures
+from imunity_bids.reports.methods import citation
+
+if TYPE_CHECKING:
+    from imunity_bids.app import Failure
+
+log = logging.getLogger(__name__)
+TEMPLATE = Path(__file__).parents[1] / "data" / "report.html.j2"
+
+
+def write_reports(plan: Plan, images: list[T1w], failures: Mapping[str, Failure]) -> list[Path]:
+    """Reports of all participants that the run touched."""
+    written = []
+    key = lambda image: (image.subject, image.session or "")  # noqa: E731
+    for (subject, session), group in groupby(sorted(images, key=key), key=key):
+        name = f"sub-{subject}" + (f"_ses-{session}" if session else "")
+        sections = [section(plan, image, failures.get(image.stem)) for image in group]
+        written.append(write_text(plan.settings.output_dir / f"{name}.html", render(plan, name, sections)))
+    return written
+
+
+def render(plan: Plan, name: str, sections: list[dict[str, Any]]) -> str:
+    """The HTML of one participant."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        name=name,
+        sections=sections,
+        columns=COLUMNS,
+        references=[f"{r.label} ({r.kind})" for r in plan.references],
+        bundle=f"{plan.card['name']} {plan.card['version']}",
+        template=plan.settings.template,
+        methods=citation(plan),
+        toml=plan.settings.to_toml(),
+    )
+
+
+def section(plan: Plan, image: T1w, failure: Failure | None) -> dict[str, Any]:
+    """What the template shows of one image: pictures and numbers, or why it failed."""
+    content: dict[str, Any] = {"stem": image.stem, "path": str(image.path), "failure": failure, "results": []}
+    main = plan.harmonized(image, plan.references[0])
+    if failure or not sidecar_of(main).is_file():
+        return content
+    out, space = plan.settings.output_dir, {"space": plan.space, "res": "1"}
+    native = _read(derivative(out, image, "T1w", ".nii.gz", desc="preproc"))
+    native_mask = _read(derivative(out, image, "mask", ".nii.gz", desc="brain"))[1] > 0
+    striped = _read(derivative(out, image, "T1w", ".nii.gz", **space, desc="preproc"))[1]
+    mask = _read(derivative(out, image, "mask", ".nii.gz", **space, desc="brain"))[1] > 0
+    template = load_template(plan.settings.template)
+    box = figures.mask_box(mask | template.mask)
+    ones = (1.0, 1.0, 1.0)
+    brain = np.asarray(template.brain.dataobj)
+    content |= {
+        "mask": figures.mosaic(native[1], figures.mask_box(native_mask, 12), native[0].header.get_zooms(), native_mask),
+        "registered": figures.mosaic(striped, box, ones, template.mask, limits=(0, 1)),
+        "template": figures.mosaic(brain, box, ones, template.mask),
+        "before": figures.mosaic(striped, box, ones, limits=(0, 1)),
+    }
+    for reference in plan.references:
+        path = plan.harmonized(image, reference)
+        if sidecar_of(path).is_file():
+            content["results"].append(_result(path, image, mask, striped, box))
+    content["sidecar"] = content["results"][0]["sidecar"]
+    return content
+
+
+def _result(path: Path, image: T1w, mask: np.ndarray, striped: np.ndarray, box: tuple[slice, ...]) -> dict[str, Any]:
+    """One harmonized image: after, difference, uncertainty, histograms, numbers."""
+    sidecar = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
+    after = _read(path)[1]
+    spread = _read(path.with_name(path.name.replace("desc-harmonized", "desc-uncertainty")))[1]
+    quantiles = np.array(sidecar["Harmonization"]["ReferenceQuantiles"])
+    curves = {
+        "raw": _raw_density(image),
+        "white-striped": figures.density(striped[mask], (0, 1)),
+        "harmonized": figures.density(after[mask], (0, 1)),
+        "reference": figures.density_of_quantiles(quantiles, (0, 1)),
+    }
+    ones = (1.0, 1.0, 1.0)
+    return {
+        "sidecar": sidecar,
+        "after": figures.mosaic(after, box, ones, limits=(0, 1)),
+        "difference": figures.mosaic(
+            after - striped, box, ones, limits=(-0.3, 0.3), cmap="RdBu_r", bar="after minus before"
+        ),
+        "uncertainty": figures.mosaic(spread, box, ones, limits=(0, 0.1), cmap="magma", bar="spread of the axes"),
+        "histograms": figures.histograms({name: curve for name, curve in curves.items() if curve is not None}),
+    }
+
+
+def _raw_density(image: T1w) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of what is not empty in the raw image; None where it cannot be read any more."""
+    from imunity_bids.errors import ImunityError
+
+    try:
+        data = np.asarray(conform(*read_image(image.path))[0].dataobj)
+    except ImunityError as error:
+        log.warning("no raw histogram in the report: %s", error)
+        return None
+    return figures.density(data[data > 0])
+
+
+def _read(path: Path) -> tuple[nib.Nifti1Image, np.ndarray]:
+    image = nib.load(path)
+    return image, np.asarray(image.dataobj)

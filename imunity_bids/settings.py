@@ -1,0 +1,97 @@
+"""Everything a run depends on, decided once by the parser, written as TOML, never changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from imunity_bids.image.template import DEFAULT as DEFAULT_TEMPLATE
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run of the participant or group level."""
+
+    bids_dir: Path
+    output_dir: Path
+    level: str = "participant"
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    bids_database_dir: Path | None = None
+    skip_bids_validation: bool = False
+    references: tuple[str, ...] = ("default",)
+    site_column: str = "site"
+    reference_slices: int = 9
+    model: str = "imunity"
+    skull_strip: str = "auto"
+    brain_model: Path | None = None
+    brain_border: float = 0.0
+    synthstrip_model: Path | None = None
+    registration: str = "affine"
+    template: str = DEFAULT_TEMPLATE
+    output_spaces: tuple[str, ...] = ("template",)
+    device: str = "auto"
+    batch_size: int = 16
+    precision: str = "float32"
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    mem_gb: float = 4.0
+    plugin_file: Path | None = None
+    work_dir: Path | None = None
+    clean_workdir: bool = False
+    force: bool = False
+    stop_on_first_crash: bool = False
+    dry_run: bool = False
+    reports_only: bool = False
+    write_graph: bool = False
+    random_seed: int = 1
+    verbosity: int = 0
+    run_id: str = ""
+
+    @property
+    def logs(self) -> Path:
+        """Where logs, crash files and this object go."""
+        return self.output_dir / "logs"
+
+    @property
+    def scratch(self) -> Path:
+        """Work folder: the user's, or one inside the output, the only place sure to be writable in a container."""
+        return self.work_dir or self.output_dir / ".imunity_work"
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The part that decides the white-striped brain."""
+        names = ("skull_strip", "brain_border", "registration", "template", "random_seed")
+        chosen = {name: getattr(self, name) for name in names}
+        return chosen | {
+            "brain_model": str(self.brain_model or ""),
+            "synthstrip_model": str(self.synthstrip_model or ""),
+        }
+
+    def to_toml(self) -> str:
+        """All options, as `--config-file` reads them."""
+        lines = [f"{name} = {_toml(value)}" for name, value in asdict(self).items() if value is not None]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """Names of all options."""
+        return {field.name for field in fields(cls)}
+
+
+def digest(value: Any) -> str:
+    """Short stable hash of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, int | float):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False)

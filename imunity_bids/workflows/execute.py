@@ -1,0 +1,119 @@
+"""Run a workflow with a plugin, and say how far it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from imunity_bids.errors import InputMissing, Usage
+from imunity_bids.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """A bar on a terminal (steps done, what runs, time left); else one log line per finished image."""
+
+    def __init__(self, steps: int, images: int):
+        self.images, self.finished = images, 0
+        self.bar = tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+    def __call__(self, node: Any, status: str) -> None:
+        """Nipype's status callback."""
+        if status == "start":
+            self.bar.set_postfix_str(f"{self.finished}/{self.images} images, {node.name}")
+        elif status == "end":
+            self.bar.update()
+            if node.name.startswith("finish_"):
+                self.finished += 1
+                log.info("image %d of %d done: %s", self.finished, self.images, node.name.removeprefix("finish_"))
+        elif status == "exception":
+            log.warning("step %s failed; the other images go on", node.fullname)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self.bar.close()
+
+
+def execute(workflow: Any, settings: Settings, images: int, keep_steps: bool) -> None:
+    """Run all nodes; a failed node stops its own branch only and is no error here.
+
+    Raises
+    ------
+    InputMissing, Usage
+        The plugin file is missing or is not one.
+    """
+    from nipype.pipeline.engine.nodes import NodeExecutionError
+
+    _configure(settings, keep_steps)
+    progress = Progress(len(workflow.list_node_names()), images)
+    name, arguments = plugin(settings)
+    arguments["status_callback"] = progress
+    try:
+        workflow.run(plugin=name, plugin_args=arguments)
+    except (RuntimeError, NodeExecutionError) as error:  # its images are named, with their reason, by the caller
+        log.debug("workflow ended with failed nodes: %s", error)
+    finally:
+        progress.close()
+
+
+def _configure(settings: Settings, keep_steps: bool) -> None:
+    """Nipype's options, here and, by a file, in its worker processes; nothing is read from or written to HOME."""
+    from nipype import config
+    from nipype import logging as nipype_logging
+
+    folder = settings.scratch / "nipype"
+    folder.mkdir(parents=True, exist_ok=True)
+    level = "INFO" if settings.verbosity > 1 else "CRITICAL"
+    options = {
+        "execution": {
+            "crashdump_dir": str(folder),
+            "crashfile_format": "txt",
+            "check_version": "false",
+            "remove_unnecessary_outputs": "false",
+            # resumption is by image, from the derivatives: without a work folder of the user's, intermediate files
+            # go as soon as nobody needs them
+            "remove_node_directories": str(not keep_steps).lower(),
+            "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
+            "poll_sleep_duration": "0.5",
+        },
+        "logging": {"workflow_level": level, "interface_level": level, "utils_level": level, "log_to_file": "false"},
+    }
+    config.update_config(options)
+    nipype_logging.update_logging(config)
+    lines = [f"[{part}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items()) for part, values in options.items()]
+    (folder / "nipype.cfg").write_text("\n".join(lines))
+    os.environ |= {
+        "NIPYPE_CONFIG_DIR": str(folder),
+        "NIPYPE_NO_ET": "1",
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(settings.omp_nthreads),
+        "OMP_NUM_THREADS": str(settings.omp_nthreads),
+    }
+
+
+def plugin(settings: Settings) -> tuple[str, dict[str, Any]]:
+    """Nipype plugin and its arguments."""
+    if settings.plugin_file is None:
+        if settings.nprocs == 1:
+            return "Linear", {}
+        return "MultiProc", {
+            "n_procs": settings.nprocs,
+            "memory_gb": settings.mem_gb,
+            "raise_insufficient": False,
+            "mp_context": "forkserver",  # torch and CUDA do not survive a plain fork
+        }
+    import yaml
+
+    try:
+        content = yaml.safe_load(settings.plugin_file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputMissing(f"--use-plugin {settings.plugin_file}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise Usage(f"--use-plugin {settings.plugin_file} is not YAML: {error}") from error
+    if not isinstance(content, dict) or "plugin" not in content:
+        raise Usage(f"--use-plugin {settings.plugin_file}: needs a line plugin: NAME, and perhaps plugin_args:")
+    return content["plugin"], dict(content.get("plugin_args", {}))
