@@ -22,7 +22,31 @@ def build_parser() -> Parser:
     brain.add_argument("--start", type=Path, help="best.pt of an earlier run, to begin with its weights")
     brain.add_argument("--batch", type=int, default=1, help="heads per step")
     brain.add_argument("--workers", type=int, default=1, help="processes that simulate heads")
+    _add_harmonizer(commands)
     return parser
+
+
+def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("harmonizer", help="a bundle of ImUnity models", formatter_class=HelpFormatter)
+    parser.add_argument(
+        "brains", type=Path, nargs="+",
+        help="derivatives of the participant level, or folders of white-striped volumes; the first site's mean contrast "
+        "becomes the default reference",
+    )  # fmt: skip
+    _shared(parser, steps=2000)
+    parser.add_argument("--name", default="own", help="of the bundle")
+    parser.add_argument("--template", default="MNI152NLin2009cAsym", help="space of the brains, for the card")
+    parser.add_argument("--site-column", default="site", help="of participants.tsv; without it a folder is a site")
+    parser.add_argument("--holdout", type=int, default=2, help="brains per folder, the last by name, for validation")
+    parser.add_argument("--decoder", choices=("curves", "synthesis"), default="curves", help="synthesis: the paper's")
+    parser.add_argument("--preset", choices=("paper", "code"), default="code", help="weights of the losses")
+    parser.add_argument("--ssim", type=float, metavar="WEIGHT", help="of the SSIM term (default: the preset's)")
+    parser.add_argument("--paper-contrast", action="store_true", help="γ only, no other change of contrast")
+    parser.add_argument("--no-unlearning", action="store_true", help="leave the site head out")
+    parser.add_argument("--spatial-contrast", action="store_true", help="do not pool the contrast code")
+    parser.add_argument("--batch", type=int, default=16, help="slices per step")
+    parser.add_argument("--rate", type=float, default=5e-4, help="highest learning rate")
+    parser.add_argument("--start", type=Path, help="best.pt to start the first axis with (fine-tuning)")
 
 
 def _shared(parser: argparse.ArgumentParser, steps: int) -> None:
@@ -49,7 +73,36 @@ def _brain(options: argparse.Namespace) -> None:
     print(export_brain(train_brain(setup), setup))
 
 
-_COMMANDS = {"brain": _brain}
+def _harmonizer(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from imunity_bids.models.imunity import Architecture
+    from imunity_bids.training.bundle import train_bundle
+    from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining
+    from imunity_bids.training.slices import hold_out, load_brains
+
+    brains, sites = load_brains(options.brains, options.site_column)
+    weights = PRESETS[options.preset]
+    setup = HarmonizerTraining(
+        output=options.output,
+        axis="axial",
+        architecture=Architecture(options.decoder, pooled_contrast=not options.spatial_contrast),
+        weights=weights if options.ssim is None else replace(weights, ssim=options.ssim),
+        paper_contrast=options.paper_contrast,
+        unlearn=not options.no_unlearning,
+        steps=options.steps,
+        batch=options.batch,
+        rate=options.rate,
+        every=options.every,
+        seed=options.seed,
+        device=options.device,
+        start=options.start,
+    )
+    training, judges = hold_out(brains, options.holdout)
+    print(train_bundle(setup, training, sites, judges, options.name, options.template))
+
+
+_COMMANDS = {"brain": _brain, "harmonizer": _harmonizer}
 
 if __name__ == "__main__":
     sys.exit(main())

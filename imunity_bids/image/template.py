@@ -83,7 +83,7 @@ def _fetch(space: str, required: bool = True, **entities: str | None) -> Path | 
         found = []
     except Exception as error:  # requests and boto raise many kinds; all mean "not now"
         raise TryAgain(
-            f"template {space} is not in the cache and could not be downloaded ({error}). {ways_out}"
+            f"template {space} is not in the cache and could not be downloaded ({type(error).__name__}). {ways_out}"
         ) from error
     paths = [Path(p) for p in (found if isinstance(found, list) else [found])]
     paths = [p for p in paths if p.is_file() and p.stat().st_size > 0]

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -35,6 +36,7 @@ def mosaic(
     # axial and sagittal rows have different heights in mm: keep the proportions, or brains look squashed
     heights = [extent[2], extent[2], extent[1]]
     figure = Figure(figsize=(11, 11 * sum(heights) / (columns * max(extent)) * 1.02), facecolor="black")
+    colours = matplotlib.colormaps[cmap].with_extremes(bad="black")
     axes = figure.subplots(3, columns, gridspec_kw={"height_ratios": heights, "wspace": 0.02, "hspace": 0.02})
     for axis, row in enumerate(axes):
         start, stop = box[axis].start, box[axis].stop
@@ -44,13 +46,13 @@ def mosaic(
         ratio = zooms[rest[1]] / zooms[rest[0]]
         for position, panel in zip(positions, row, strict=True):
             picture = np.take(volume, position, axis)[plane].T
-            drawn = panel.imshow(picture, cmap=cmap, vmin=low, vmax=high, origin="lower", aspect=ratio)
+            drawn = panel.imshow(picture, cmap=colours, vmin=low, vmax=high, origin="lower", aspect=ratio)
             panel.axis("off")
             if contour is not None and (edge := np.take(contour, position, axis)[plane].T).any():
                 panel.contour(edge, [0.5], colors="#ff5a36", linewidths=1.0)
-    figure.subplots_adjust(left=0.005, right=0.93 if bar else 0.995, top=0.995, bottom=0.005)
+    figure.subplots_adjust(left=0.005, right=0.92 if bar else 0.995, top=0.995, bottom=0.005)
     if bar:
-        colorbar = figure.colorbar(drawn, cax=figure.add_axes((0.94, 0.25, 0.012, 0.5)))
+        colorbar = figure.colorbar(drawn, cax=figure.add_axes((0.93, 0.25, 0.012, 0.5)))
         colorbar.set_label(bar, color="white")
         colorbar.ax.tick_params(colors="white")
     return _encode(figure, "jpeg")

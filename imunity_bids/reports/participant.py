@@ -102,7 +102,12 @@ def _result(path: Path, image: T1w, mask: np.ndarray, striped: np.ndarray, box: 
         "sidecar": sidecar,
         "after": figures.mosaic(after, box, ones, limits=(0, 1)),
         "difference": figures.mosaic(
-            after - striped, box, ones, limits=(-0.3, 0.3), cmap="RdBu_r", bar="after minus before"
+            np.where(mask, after - striped, np.nan),
+            box,
+            ones,
+            limits=(-0.3, 0.3),
+            cmap="RdBu_r",
+            bar="after minus before",
         ),
         "uncertainty": figures.mosaic(spread, box, ones, limits=(0, 0.1), cmap="magma", bar="spread of the axes"),
         "histograms": figures.histograms({name: curve for name, curve in curves.items() if curve is not None}),

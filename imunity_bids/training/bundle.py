@@ -1,0 +1,72 @@
+"""From brains to a bundle: three axes, each starting from the one before, and the references that they know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from imunity_bids.harmonize.references import make_reference
+from imunity_bids.models.bundle import AXES, DEFAULT, Bundle, save_bundle
+from imunity_bids.models.imunity import Generator
+from imunity_bids.training.harmonizer import HarmonizerTraining, train_harmonizer
+from imunity_bids.training.run import Run
+from imunity_bids.training.slices import Brain
+
+REFERENCE_BRAINS = 10  # per site, as at the participant level
+REFERENCE_SLICES = 9
+
+
+def train_bundle(
+    setup: HarmonizerTraining, brains: list[Brain], sites: list[str], judges: list[Brain], name: str, template: str
+) -> Path:
+    """Train the three axes into `setup.output`, export the bundle; returns its folder.
+
+    The default reference is the first site's.
+    """
+    generators, figures = {}, {}
+    start = setup.start
+    for axis in ("axial", "coronal", "sagittal"):
+        one = replace(setup, axis=axis, output=setup.output / axis, start=start)
+        start = train_harmonizer(one, brains, len(sites), judges)
+        generators[axis] = Generator(setup.architecture).eval()
+        generators[axis].load_state_dict(torch.load(start, weights_only=True)["weights"])
+        run = Run(one.output)
+        run.load()
+        figures[axis] = {
+            "steps": setup.steps,
+            "hours": round(run.seconds / 3600, 2),
+            "l1_on_held_out_brains": min(row["judge"] for row in run.rows),
+        }
+    bundle = Bundle({}, {axis: generators[axis] for axis in AXES}, {})
+    references = {site: _site_reference(index, site, brains, bundle) for index, site in enumerate(sites)}
+    references[DEFAULT] = replace(references[sites[0]], label=DEFAULT)
+    counts = Counter(sites[brain.site] for brain in brains)
+    card = {
+        "name": name,
+        "version": "0.1",
+        "license": "Apache-2.0",
+        "template": template,
+        "intensity": "white-matter peak at 0.7 in [0, 1], 0 outside the brain",
+        "default_reference": sites[0],
+        "training": {
+            "brains": dict(counts),
+            "held_out": [brain.name for brain in judges],
+            "setup": {k: v for k, v in asdict(setup).items() if k not in ("output", "start", "axis")},
+            "torch": torch.__version__,
+            "axes": figures,
+        },
+    }
+    folder = setup.output / "bundle"
+    save_bundle(folder, card, generators, references)
+    return folder
+
+
+def _site_reference(index: int, site: str, brains: list[Brain], bundle: Bundle):
+    members = [brain for brain in brains if brain.site == index][:REFERENCE_BRAINS]
+    volumes = [(brain.volume.float().numpy(), (brain.volume > 0).numpy()) for brain in members]
+    digest = hashlib.sha256("".join(brain.name for brain in members).encode()).hexdigest()
+    return make_reference(site, "bundle", digest, volumes, bundle, REFERENCE_SLICES)

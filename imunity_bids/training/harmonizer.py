@@ -1,0 +1,227 @@
+"""Train one axis of ImUnity: equations 1 to 5, and the three updates of a batch as in Dinsdale 2020."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from imunity_bids.models.imunity import Architecture, CodeHead, Discriminator, Generator
+from imunity_bids.training import contrast
+from imunity_bids.training.run import Average, Run
+from imunity_bids.training.slices import Brain, Pairs
+
+
+@dataclass(frozen=True)
+class Weights:
+    """λ of equation 4, and of the optional SSIM term."""
+
+    adversarial: float
+    confusion: float
+    l1: float
+    kl: float
+    ssim: float
+
+
+PRESETS = {
+    "paper": Weights(adversarial=1, confusion=1, l1=100, kl=1e-3, ssim=0),
+    "code": Weights(adversarial=2, confusion=0.01, l1=100, kl=1e-6, ssim=1),
+}
+
+
+@dataclass(frozen=True)
+class HarmonizerTraining:
+    """What decides the weights of one axis, and where they go."""
+
+    output: Path
+    axis: str
+    architecture: Architecture = field(default_factory=Architecture)
+    weights: Weights = PRESETS["code"]
+    paper_contrast: bool = False  # γ only, anchored at 1; else also curves, anchored at white matter
+    unlearn: bool = True
+    steps: int = 2000
+    batch: int = 16
+    crop: int = 96
+    rate: float = 5e-4
+    every: int = 100
+    seed: int = 1
+    device: str = "cpu"
+    start: Path | None = None  # best.pt of another axis or of an earlier run
+
+
+class _Networks:
+    """Generator, discriminator and, with two sites or more, the site head; one optimiser each."""
+
+    def __init__(self, setup: HarmonizerTraining, sites: int):
+        size = setup.crop // setup.architecture.multiple
+        self.generator = Generator(setup.architecture).to(setup.device, memory_format=torch.channels_last)
+        self.discriminator = Discriminator().to(setup.device)
+        code = (setup.architecture.code_channels, size, size)
+        self.site_head = CodeHead(code, sites).to(setup.device) if sites > 1 and setup.unlearn else None
+        self.modules: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
+        if self.site_head is not None:
+            self.modules["site_head"] = self.site_head
+        self.optimisers = {
+            name: torch.optim.Adam(module.parameters(), lr=setup.rate, betas=(0.5, 0.999))
+            for name, module in self.modules.items()
+        }
+        self.schedules = {
+            name: torch.optim.lr_scheduler.OneCycleLR(optimiser, setup.rate, setup.steps + 1, pct_start=0.05)
+            for name, optimiser in self.optimisers.items()
+        }
+
+    def parts(self) -> dict[str, dict]:
+        """Everything with a state, for the checkpoint."""
+        return {"modules": self.modules, "optimisers": self.optimisers, "schedules": self.schedules}
+
+    def state(self) -> dict:
+        return {kind: {n: part.state_dict() for n, part in parts.items()} for kind, parts in self.parts().items()}
+
+    def load(self, state: dict) -> None:
+        for kind, parts in self.parts().items():
+            for name, part in parts.items():
+                part.load_state_dict(state[kind][name])
+
+    def advance(self, name: str, loss: Tensor) -> None:
+        """One update of one network."""
+        self.optimisers[name].zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.modules[name].parameters(), 5.0)
+        self.optimisers[name].step()
+        self.schedules[name].step()
+
+
+def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int, judges: list[Brain]) -> Path:
+    """Train, or go on where a killed run stopped; returns the path of the best weights.
+
+    Parameters
+    ----------
+    judges
+        Brains that are not trained on; the mean L1 on fixed pairs of them decides which weights are best.
+    """
+    torch.manual_seed(setup.seed)
+    networks = _Networks(setup, sites)
+    if setup.start is not None:
+        networks.generator.load_state_dict(torch.load(setup.start, weights_only=True)["weights"])
+    average = Average(networks.generator)
+    run = Run(setup.output)
+    first, best = 0, float("inf")
+    if state := run.load():
+        networks.load(state)
+        average.weights, average.steps = state["average"], state["step"]
+        first, best = state["step"], state["best"]
+
+    pairs = Pairs(brains, setup.axis, setup.crop)
+    judge = Pairs(judges, setup.axis, setup.crop)
+    rows: list[dict[str, float]] = []
+    bar = tqdm(range(first + 1, setup.steps + 1), initial=first, total=setup.steps, desc=setup.axis, mininterval=5)
+    for step in bar:
+        g = torch.Generator().manual_seed(setup.seed * 10**7 + step)
+        torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
+        rows.append(_step(networks, setup, pairs, g))
+        average.update(networks.generator)
+        if step % setup.every and step != setup.steps:
+            continue
+        error = _judge(average, setup, judge)
+        run.record(step=step, judge=error, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
+        bar.write(
+            f"{setup.axis} step {step}: L1 on held-out brains {error:.5f} (untouched {_untouched(setup, judge):.5f})"
+        )
+        rows.clear()
+        is_best, best = error < best, min(error, best)
+        run.save({"step": step, "best": best, "average": average.weights, **networks.state()}, best=is_best)
+    return setup.output / "best.pt"
+
+
+def make_pair(one: Tensor, two: Tensor, paper: bool, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input."""
+    count = len(one)
+    if paper:
+        target = contrast.gamma_curves(count, g)
+        return one, contrast.recolour(two, target), contrast.recolour(one, target)
+    # half of the targets keep the contrast of their scanner: the identity must be learned too
+    target = torch.where(
+        torch.rand(count, 1, 1, 1, generator=g) < 0.3,
+        contrast.gamma_curves(count, g, anchor=contrast.WHITE_MATTER),
+        contrast.random_curves(count, g),
+    )
+    source = contrast.random_curves(count, g)
+    plain = torch.rand(count, 1, 1, 1, generator=g) < 0.25
+    identity = torch.linspace(0, 1, contrast.KNOTS)[None, :, None, None].expand(count, -1, -1, -1)
+    seen = contrast.recolour(one, torch.where(plain, identity, source))
+    return contrast.scanner(seen, g), contrast.recolour(two, target), contrast.recolour(one, target)
+
+
+def _step(networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch.Generator) -> dict[str, float]:
+    """The three updates of a batch: generator, discriminator, site head on frozen features."""
+    from monai.losses import SSIMLoss
+
+    one, two, site = pairs.batch(setup.batch, g)
+    one, two, target = (t.to(setup.device) for t in make_pair(one, two, setup.paper_contrast, g))
+    site = site.to(setup.device)
+    mask = target > 0
+    anatomy = networks.generator.anatomy(one)
+    style = networks.generator.contrast(two)
+    made = networks.generator.decode(anatomy.sample(), style.sample(), one)
+
+    weights = setup.weights
+    losses = {
+        "l1": F.l1_loss(made[mask], target[mask]),
+        "kl": anatomy.kl() + style.kl(),
+        "adversarial": _is_real(networks.discriminator(made)),
+    }
+    if weights.ssim:
+        losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made, target)
+    if networks.site_head is not None:
+        losses["confusion"] = confusion(networks.site_head(anatomy.mean))
+    networks.advance("generator", sum(getattr(weights, name) * loss for name, loss in losses.items()))
+
+    seen = networks.discriminator(torch.cat([target, made.detach()]))
+    real, fake = seen.chunk(2)
+    critic = 0.5 * (_is_real(real, smooth=0.9) + F.softplus(fake).mean())
+    networks.advance("discriminator", critic)
+    numbers = {name: loss.item() for name, loss in losses.items()} | {"discriminator": critic.item()}
+
+    if networks.site_head is not None:
+        logits = networks.site_head(anatomy.mean.detach())
+        site_loss = F.cross_entropy(logits, site)  # equation 1
+        networks.advance("site_head", site_loss)
+        numbers |= {"site": site_loss.item(), "site_accuracy": (logits.argmax(1) == site).float().mean().item()}
+    return numbers
+
+
+def confusion(logits: Tensor) -> Tensor:
+    """Equation 2: cross-entropy with the uniform distribution over sites."""
+    return -F.log_softmax(logits, dim=1).mean()
+
+
+def _is_real(logits: Tensor, smooth: float = 1.0) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, smooth))
+
+
+@torch.inference_mode()
+def _judge(average: Average, setup: HarmonizerTraining, judge: Pairs) -> float:
+    """Mean L1 inside the brain on 64 fixed pairs of brains that were not trained on."""
+    generator = Generator(setup.architecture).to(setup.device).eval()
+    generator.load_state_dict(average.weights)
+    errors = []
+    for one, two, target in _fixed_pairs(setup, judge):
+        made = generator(one, generator.contrast(two).mean)
+        errors.append((made - target).abs()[target > 0].mean().item())
+    return float(np.mean(errors))
+
+
+def _untouched(setup: HarmonizerTraining, judge: Pairs) -> float:
+    """What `_judge` would say of doing nothing."""
+    return float(np.mean([(o - t).abs()[t > 0].mean().item() for o, _, t in _fixed_pairs(setup, judge)]))
+
+
+def _fixed_pairs(setup: HarmonizerTraining, judge: Pairs) -> list[tuple[Tensor, Tensor, Tensor]]:
+    g = torch.Generator().manual_seed(0)
+    batches = [judge.batch(16, g)[:2] for _ in range(4)]
+    return [tuple(t.to(setup.device) for t in make_pair(one, two, setup.paper_contrast, g)) for one, two in batches]

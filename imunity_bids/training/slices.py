@@ -1,0 +1,112 @@
+"""Pairs of slices from white-striped brains: S1 gives the anatomy, S2 of the same brain the contrast (2.2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from imunity_bids.errors import InputMissing
+from imunity_bids.models.bundle import AXES
+
+APART = 10  # slices between S1 and S2 at least
+BRAIN_SHARE = 0.01  # of a slice that is used
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """One white-striped brain (X, Y, Z), float16, zero outside, and its site's number."""
+
+    name: str
+    site: int
+    volume: Tensor
+
+
+def load_brains(folders: list[Path], site_column: str = "site") -> tuple[list[Brain], list[str]]:
+    """White-striped brains below the folders, and the names of the sites, the first folder's first.
+
+    A folder is a derivative dataset of the participant level, or holds white-striped volumes. The site is the column
+    `site_column` of its participants.tsv; without one the folder is a site.
+
+    Raises
+    ------
+    InputMissing
+        A folder holds no such volume.
+    """
+    found: list[tuple[str, str, Path]] = []
+    for folder in folders:
+        paths = sorted(folder.glob("**/*_space-*_desc-preproc_T1w.nii.gz")) or sorted(folder.glob("*.nii*"))
+        if not paths:
+            raise InputMissing(f"{folder} holds no white-striped volume (*_space-*_desc-preproc_T1w.nii.gz)")
+        sites = _sites(folder, site_column)
+        for path in paths:
+            subject = path.name.split("_")[0].split(".")[0]
+            found.append((sites.get(subject, folder.name), path.name, path))
+    names = list(dict.fromkeys(site for site, _, _ in found))
+    brains = []
+    for site, name, path in found:
+        data = np.asarray(nib.load(path).dataobj, dtype=np.float32)
+        used = np.argwhere(data > 0)
+        box = tuple(slice(low, high + 1) for low, high in zip(used.min(0), used.max(0), strict=True))
+        brains.append(Brain(name, names.index(site), torch.from_numpy(np.ascontiguousarray(data[box])).half()))
+    return brains, names
+
+
+def hold_out(brains: list[Brain], count: int) -> tuple[list[Brain], list[Brain]]:
+    """Brains to train on and, the last `count` of every site, to judge by; the same ones where a site has no more."""
+    judges = []
+    for site in sorted({brain.site for brain in brains}):
+        members = [brain for brain in brains if brain.site == site]
+        judges += members[-count:] if len(members) > count > 0 else []
+    return [brain for brain in brains if brain not in judges], judges or brains
+
+
+def _sites(folder: Path, column: str) -> dict[str, str]:
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    return dict(zip(table.participant_id, table[column], strict=True)) if column in table else {}
+
+
+class Pairs:
+    """Random crops of S1 and S2 along one axis; every batch has a slice of each site, as far as it is long enough."""
+
+    def __init__(self, brains: list[Brain], axis: str, crop: int = 96):
+        self.stacks = [brain.volume.movedim(AXES.index(axis), 0) for brain in brains]
+        self.crop = crop
+        self.usable = [
+            torch.nonzero((stack > 0).float().mean(dim=(1, 2)) >= BRAIN_SHARE).flatten() for stack in self.stacks
+        ]
+        self.sites = torch.tensor([brain.site for brain in brains])
+        self.by_site = [torch.nonzero(self.sites == site).flatten() for site in self.sites.unique()]
+
+    def batch(self, size: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """S1 and S2, (B, 1, crop, crop) float32 with some brain in each, and the sites (B)."""
+        chosen = []
+        for index in range(size):
+            members = self.by_site[index % len(self.by_site)]
+            chosen.append(int(members[torch.randint(len(members), (1,), generator=g)]))
+        pairs = [self._pair(brain, g) for brain in chosen]
+        first, second = (torch.stack(part)[:, None].float() for part in zip(*pairs, strict=True))
+        return first, second, self.sites[chosen]
+
+    def _pair(self, brain: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        usable = self.usable[brain]
+        one = usable[torch.randint(len(usable), (1,), generator=g)]
+        far = usable[(usable - one).abs() >= APART]
+        two = far[torch.randint(len(far), (1,), generator=g)]
+        return self._crop(self.stacks[brain][int(one)], g), self._crop(self.stacks[brain][int(two)], g)
+
+    def _crop(self, image: Tensor, g: torch.Generator) -> Tensor:
+        """A window around a random pixel of the brain, zeros beyond the image."""
+        half = self.crop // 2
+        pixels = torch.nonzero(image > 0)
+        row, column = pixels[torch.randint(len(pixels), (1,), generator=g)][0].tolist()
+        padded = torch.nn.functional.pad(image, (half, half, half, half))
+        return padded[row : row + self.crop, column : column + self.crop]
