@@ -16,6 +16,8 @@ from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
 
+GROUP = 4  # images per process and group: enough to keep all processes busy, few enough for the disk
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -104,18 +106,29 @@ def _prepare(plan: Plan) -> None:
 
 
 def _run(plan: Plan) -> list[Failure]:
-    """Run the workflow in a scratch folder of its own, so that parallel jobs do not meet."""
-    from imunity_bids.workflows.execute import execute
+    """Run the workflow in a scratch folder of its own, so that parallel jobs do not meet.
+
+    Nipype goes through a graph breadth first: all images would be half done, and their intermediate files on the disk,
+    before the first is finished. So images go in groups, unless a cluster's queue does the ordering.
+    """
+    from imunity_bids.workflows.execute import Progress, execute
     from imunity_bids.workflows.participants import init_participants_wf
 
     settings = plan.settings
     scratch = settings.work_dir or settings.scratch / settings.run_id
     plan = replace(plan, settings=replace(settings, work_dir=scratch))
-    workflow = init_participants_wf(plan)
-    if settings.write_graph:
-        workflow.write_graph(str(settings.logs / "workflow.dot"), graph2use="colored", simple_form=True)
-    execute(workflow, plan.settings, len(plan.images), keep_steps=settings.work_dir is not None)
-    failures = _failures(plan)
+    size = len(plan.images) if settings.plugin_file else GROUP * max(1, settings.nprocs // settings.omp_nthreads)
+    failures: list[Failure] = []
+    with Progress(len(plan.images)) as progress:
+        for start in range(0, len(plan.images), size):
+            group = replace(plan, images=plan.images[start : start + size])
+            workflow = init_participants_wf(group)
+            if settings.write_graph:
+                workflow.write_graph(str(settings.logs / "workflow.dot"), graph2use="colored", simple_form=True)
+            execute(workflow, group.settings, progress, keep_steps=settings.work_dir is not None)
+            failures += _failures(group)
+            if failures and settings.stop_on_first_crash:
+                break
     if settings.work_dir is None:
         shutil.rmtree(scratch, ignore_errors=True)
     return failures

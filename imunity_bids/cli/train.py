@@ -30,7 +30,7 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("harmonizer", help="a bundle of ImUnity models", formatter_class=HelpFormatter)
     parser.add_argument(
         "brains", type=Path, nargs="+",
-        help="derivatives of the participant level, or folders of white-striped volumes; the first site's mean contrast "
+        help="derivatives of the participant level, or folders of white-striped volumes; the mean of the first site "
         "becomes the default reference",
     )  # fmt: skip
     _shared(parser, steps=2000)

@@ -99,15 +99,15 @@ def _affine(image: SpatialImage, fixes: list[str]) -> np.ndarray:
     header = image.header
     if hasattr(header, "get_sform") and header["sform_code"] == 0 and header["qform_code"] == 0:
         fixes.append("no sform and no qform: axes taken as the file format's default; check left and right")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise DataUnusable(
-            "the header's orientation matrix is singular; repair it (for example with nib-ls, fslorient)"
-        )
     unit = header.get_xyzt_units()[0] if hasattr(header, "get_xyzt_units") else "mm"
     factor = {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
     if factor != 1.0:
         fixes.append(f"header in {unit}: converted to mm")
         affine[:3] *= factor
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise DataUnusable(
+            "the header's orientation matrix is singular; repair it (for example with nib-ls, fslorient)"
+        )
     return affine
 
 

@@ -24,7 +24,7 @@ def save_weights(path: Path, tensors: dict[str, Tensor], half: bool = True) -> s
     from safetensors.torch import save_file
 
     stored = {
-        name: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
+        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous().clone()
         for name, value in tensors.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -16,30 +17,34 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """A bar on a terminal (steps done, what runs, time left); else one log line per finished image."""
+    """A bar on a terminal (images done, step, time left); else one log line per finished image."""
 
-    def __init__(self, steps: int, images: int):
-        self.images, self.finished = images, 0
-        self.bar = tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    def __init__(self, images: int):
+        self.images = images
+        self.finished: set[str] = set()
+        self.bar = tqdm(total=images, unit="image", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
 
     def __call__(self, node: Any, status: str) -> None:
         """Nipype's status callback."""
         if status == "start":
-            self.bar.set_postfix_str(f"{self.finished}/{self.images} images, {node.name}")
-        elif status == "end":
-            self.bar.update()
-            if node.name.startswith("finish_"):
-                self.finished += 1
-                log.info("image %d of %d done: %s", self.finished, self.images, node.name.removeprefix("finish_"))
+            self.bar.set_postfix_str(node.fullname.partition(".")[2])
+        elif status == "end" and node.name.startswith("finish_"):
+            source = Path(node.inputs.source).name
+            if source not in self.finished:
+                self.finished.add(source)
+                self.bar.update()
+                log.info("image %d of %d done: %s", len(self.finished), self.images, source)
         elif status == "exception":
             log.warning("step %s failed; the other images go on", node.fullname)
 
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self.bar.close()
 
-
-def execute(workflow: Any, settings: Settings, images: int, keep_steps: bool) -> None:
+def execute(workflow: Any, settings: Settings, progress: Progress, keep_steps: bool) -> None:
     """Run all nodes; a failed node stops its own branch only and is no error here.
 
     Raises
@@ -50,15 +55,12 @@ def execute(workflow: Any, settings: Settings, images: int, keep_steps: bool) ->
     from nipype.pipeline.engine.nodes import NodeExecutionError
 
     _configure(settings, keep_steps)
-    progress = Progress(len(workflow.list_node_names()), images)
     name, arguments = plugin(settings)
     arguments["status_callback"] = progress
     try:
         workflow.run(plugin=name, plugin_args=arguments)
     except (RuntimeError, NodeExecutionError) as error:  # its images are named, with their reason, by the caller
         log.debug("workflow ended with failed nodes: %s", error)
-    finally:
-        progress.close()
 
 
 def _configure(settings: Settings, keep_steps: bool) -> None:

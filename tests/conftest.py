@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from imunity_bids.models.bundle import AXES, Reference, save_bundle
+from imunity_bids.models.imunity import Architecture, Generator
+
+DATA = Path(os.environ.get("IMUNITY_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Real scans, where there are any."""
+    if not DATA.is_dir():
+        pytest.skip(f"real data not found at {DATA}; set IMUNITY_TEST_DATA")
+    return DATA
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def ball() -> np.ndarray:
+    """A bright ball of radius 20 in 60³ voxels, bool."""
+    grid = np.indices((60, 60, 60)) - 29.5
+    return (grid**2).sum(0) < 20**2
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny untrained bundle: curves near the identity."""
+    torch.manual_seed(0)
+    architecture = Architecture(width=8)
+    generators = {axis: Generator(architecture).eval() for axis in AXES}
+    codes = {axis: torch.zeros(1, architecture.code_channels, 1, 1) for axis in AXES}
+    default = Reference("default", "bundle", "", codes, torch.linspace(0, 1, 101))
+    folder = tmp_path_factory.mktemp("bundle")
+    save_bundle(folder, {"name": "tiny", "version": "0", "license": "CC0"}, generators, {"default": default})
+    return folder

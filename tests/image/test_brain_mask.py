@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from imunity_bids.errors import DataUnusable
+from imunity_bids.image import brain_mask as bm
+from imunity_bids.image.quality import verdict
+from imunity_bids.models.brain import BrainNet, depth_to_space, normalise, space_to_depth
+
+
+@pytest.fixture
+def stripped(ball: np.ndarray, rng: np.random.Generator) -> nib.Nifti1Image:
+    """A ball of 1.4 L in an empty surrounding."""
+    data = ball * rng.uniform(50, 100, ball.shape)
+    return nib.Nifti1Image(data.astype(np.float32), np.diag([3.5, 3.5, 3.5, 1]))
+
+
+def test_depth_to_space_undoes_space_to_depth() -> None:
+    volume = torch.rand(2, 1, 8, 6, 4)
+    assert torch.equal(depth_to_space(space_to_depth(volume)), volume)
+
+
+def test_normalise_ignores_unit_and_padding() -> None:
+    volume = torch.rand(20, 20, 20) + 0.1
+    padded = torch.nn.functional.pad(volume, (5, 5, 5, 5, 5, 5))
+    one, other = normalise(volume), normalise(padded * 300)[5:-5, 5:-5, 5:-5]
+    assert torch.allclose(one, other, atol=0.01)  # quantiles of a subsample
+    assert one.min() >= 0 and one.max() <= 1
+    assert (normalise(torch.zeros(4, 4, 4)) == 0).all()
+
+
+def test_a_stripped_scan_is_recognised_and_a_head_is_not(stripped: nib.Nifti1Image, rng: np.random.Generator) -> None:
+    assert bm.is_stripped(stripped)
+    head = np.asarray(stripped.dataobj) + rng.uniform(0.1, 5, stripped.shape)
+    assert not bm.is_stripped(nib.Nifti1Image(head.astype(np.float32), stripped.affine))
+
+
+def test_the_mask_of_a_stripped_scan_is_what_is_not_empty(stripped: nib.Nifti1Image, ball: np.ndarray) -> None:
+    data = np.array(stripped.dataobj)
+    data[28:31, 28:31, 28:31] = 0  # a dark ventricle is brain too
+    data[2, 2, 2] = 1  # a stray voxel is not
+    brain = bm.stripped_mask(nib.Nifti1Image(data, stripped.affine))
+    assert (brain.mask & ball).sum() / ball.sum() > 0.999
+    assert not brain.mask[2, 2, 2]
+    assert brain.volume_ml == pytest.approx(ball.sum() * 3.5**3 / 1000, rel=0.02)
+    assert bm.gate(brain) == []
+
+
+def test_signed_distance_is_in_mm_and_positive_inside(ball: np.ndarray) -> None:
+    distance = bm.signed_distance(ball, 2.0)
+    assert distance[30, 30, 30] == pytest.approx(2 * 20, abs=2)
+    assert distance[0, 30, 30] == pytest.approx(-2 * 9.5, abs=2)
+
+
+def test_an_untrained_network_finds_something_or_says_so(stripped: nib.Nifti1Image) -> None:
+    torch.manual_seed(0)
+    network = BrainNet((4, 8)).eval()
+    network.head.bias.data.fill_(50.0)
+    brain = bm.network_mask(stripped, network)
+    assert brain.mask.shape == stripped.shape
+    network.head.bias.data.fill_(-50.0)
+    with pytest.raises(DataUnusable, match="no brain"):
+        bm.network_mask(stripped, network)
+
+
+GOOD = bm.BrainMask(np.ones((1, 1, 1), bool), 1450, 0.0, 0.0, 0.05, "network")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "ok"),
+        ({"volume_ml": 800}, "check"),
+        ({"volume_ml": 150}, "failed"),
+        ({"volume_ml": 3000}, "failed"),
+        ({"border_share": 0.05}, "check"),
+        ({"border_share": 0.4}, "failed"),
+        ({"stray_share": 0.05}, "check"),
+        ({"stray_share": 0.3}, "failed"),
+        ({"unsure_share": 0.5}, "check"),
+    ],
+)
+def test_the_gate_never_passes_what_is_implausible(change: dict[str, float], expected: str) -> None:
+    found = verdict(bm.gate(replace(GOOD, **change)))
+    assert found.verdict == expected
+    assert (found.reason == "") == (expected == "ok")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from imunity_bids.errors import DataUnusable, InputMissing
+from imunity_bids.models.bundle import AXES, find_bundle, load_bundle
+
+
+def test_a_bundle_comes_back(bundle_folder: Path) -> None:
+    bundle = load_bundle(bundle_folder)
+    assert set(bundle.generators) == set(AXES)
+    assert bundle.references["default"].quantiles.shape == (101,)
+    assert not any(p.requires_grad for g in bundle.generators.values() for p in g.parameters())
+
+
+@pytest.mark.parametrize("name", [*AXES, "references"])
+def test_one_flipped_byte_is_refused(bundle_folder: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    path = folder / f"{name}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataUnusable, match="damaged"):
+        load_bundle(folder)
+
+
+def test_missing_weights_and_names(bundle_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    (folder / "axial.safetensors").unlink()
+    with pytest.raises(InputMissing, match="missing"):
+        load_bundle(folder)
+    with pytest.raises(InputMissing, match="no such bundle"):
+        find_bundle("nonsense")
+
+
+def test_a_broken_card_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    card = json.loads((folder / "bundle.json").read_text())
+    del card["architecture"]["width"]
+    card["architecture"]["nonsense"] = 1
+    (folder / "bundle.json").write_text(json.dumps(card))
+    with pytest.raises(DataUnusable, match="not a bundle"):
+        load_bundle(folder)
+
+
+def test_weights_are_kept_in_half_precision_and_used_in_single(bundle_folder: Path) -> None:
+    generator = load_bundle(bundle_folder).generators["axial"]
+    assert {p.dtype for p in generator.parameters()} == {torch.float32}

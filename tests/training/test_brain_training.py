@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("monai", reason="training needs the extra `train`")
+
+from imunity_bids.errors import InputMissing
+from imunity_bids.image.brain_mask import load_network
+from imunity_bids.training.brain import BrainTraining, export_brain, train_brain
+from tests.training.test_heads import head_labels
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("maps")
+    for index in range(2):
+        nib.Nifti1Image(head_labels(), np.diag([3.0, 3, 3, 1])).to_filename(folder / f"head_{index}.nii.gz")
+    return folder
+
+
+def setup(maps: Path, output: Path, steps: int) -> BrainTraining:
+    return BrainTraining(
+        maps, output, steps=steps, every=2, holdout=1, validation_heads=1, workers=0, shape=(48, 48, 48), widths=(4, 8)
+    )
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the trainer catches it."""
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train_brain(setup(maps, tmp_path / "whole", 6))
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    broken = setup(maps, tmp_path / "broken", 6)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        seen = []
+        original = torch.optim.AdamW.step
+
+        def step(self, *args, **kwargs):
+            seen.append(1)
+            if len(seen) == 4:  # after the checkpoint of step 2, before that of step 4
+                kill()
+            return original(self, *args, **kwargs)
+
+        patch.setattr(torch.optim.AdamW, "step", step)
+        train_brain(broken)
+    resumed = train_brain(broken)
+    one, other = (torch.load(p.with_name("last.pt"), weights_only=True) for p in (whole, resumed))
+    assert all(torch.equal(one["network"][name], other["network"][name]) for name in one["network"])
+    assert all(torch.equal(one["average"][name], other["average"][name]) for name in one["average"])
+    with open(tmp_path / "broken" / "log.csv") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [2, 4, 6]
+    assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
+
+
+def test_what_is_exported_is_what_the_app_loads(maps: Path, tmp_path: Path) -> None:
+    plan = setup(maps, tmp_path, 2)
+    folder = export_brain(train_brain(plan), plan)
+    network = load_network(folder)
+    best = torch.load(tmp_path / "best.pt", weights_only=True)["weights"]
+    for name, value in network.state_dict().items():
+        assert torch.allclose(value, best[name], atol=1e-3)  # half precision
+
+
+def test_too_few_maps_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputMissing, match="label maps"):
+        train_brain(setup(tmp_path, tmp_path, 2))
+
+
+@pytest.mark.slow
+def test_five_minutes_of_training_learn_something(data: Path, tmp_path: Path) -> None:
+    """On real label maps: the loss falls by half, the held-out heads are found roughly; then a kill and on."""
+    plan = BrainTraining(
+        data / "synthseg-label-maps",
+        tmp_path,
+        steps=160,
+        every=40,
+        validation_heads=4,
+        workers=1,
+        widths=(8, 16, 32, 64),
+    )
+    train_brain(plan)
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["loss"]) < 0.75 * float(rows[0]["loss"])
+    assert float(rows[-1]["dice"]) > 0.6

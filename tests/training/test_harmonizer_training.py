@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("monai", reason="training needs the extra `train`")
+
+from imunity_bids.models.bundle import load_bundle
+from imunity_bids.models.imunity import Architecture
+from imunity_bids.training import contrast
+from imunity_bids.training.bundle import train_bundle
+from imunity_bids.training.harmonizer import HarmonizerTraining, Weights, confusion, make_pair, train_harmonizer
+from imunity_bids.training.slices import APART, Brain, Pairs, hold_out, load_brains
+
+
+def brains(count: int, sites: int, size: int = 40) -> list[Brain]:
+    """Balls with a bright core, gray level by site."""
+    grid = np.indices((size,) * 3) - (size - 1) / 2
+    radius = np.sqrt((grid**2).sum(0))
+    made = []
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        gray = 0.4 + 0.2 * (index % sites)
+        volume = np.where(radius < 0.25 * size, 0.7, gray) * (radius < 0.45 * size)
+        volume = volume * (1 + 0.05 * rng.standard_normal(volume.shape)) * (radius < 0.45 * size)
+        made.append(Brain(f"b{index}", index % sites, torch.from_numpy(volume).clamp(0, 1).half()))
+    return made
+
+
+def setup(output: Path, **changes: object) -> HarmonizerTraining:
+    plain = HarmonizerTraining(output, "axial", Architecture(width=4), steps=8, batch=4, crop=32, every=4, rate=2e-3)
+    return replace(plain, **changes)
+
+
+def test_slices_of_a_pair_are_apart_and_sites_are_balanced() -> None:
+    stack = torch.zeros(40, 40, 40)
+    stack[:, 5:35, 5:35] = (torch.arange(40)[:, None, None] + 1) / 64  # the intensity names the slice
+    pairs = Pairs([Brain("a", 0, stack.half()), Brain("b", 1, stack.half())], "sagittal", 32)
+    one, two, site = pairs.batch(16, torch.Generator().manual_seed(0))
+    assert site.tolist() == [0, 1] * 8
+    number = [round(t[t > 0].max().item() * 64) for t in one], [round(t[t > 0].max().item() * 64) for t in two]
+    assert all(abs(a - b) >= APART for a, b in zip(*number, strict=True))
+
+
+def test_gamma_is_the_papers_formula() -> None:
+    curve = contrast.gamma_curves(1, torch.Generator().manual_seed(0)).flatten()
+    gamma = torch.log(curve[5]) / torch.log(torch.tensor(5 / 11))
+    assert 0.5 <= gamma <= 1.5
+    torch.testing.assert_close(curve, torch.linspace(0, 1, 12) ** gamma)
+
+
+def test_random_curves_are_monotone_and_leave_white_matter_where_it_is() -> None:
+    curves = contrast.random_curves(50, torch.Generator().manual_seed(0))
+    assert (curves[:, 1:] > curves[:, :-1]).all()
+    white = torch.full((50, 1, 8, 8), contrast.WHITE_MATTER)
+    torch.testing.assert_close(contrast.recolour(white, curves), white, atol=1e-5, rtol=0)
+
+
+def test_a_pair_has_one_contrast() -> None:
+    image = torch.rand(6, 1, 32, 32)
+    for paper in (True, False):
+        _, two, target = make_pair(image, image, paper, torch.Generator().manual_seed(1))
+        assert torch.equal(two, target)
+
+
+def test_confusion_is_least_for_the_uniform_answer() -> None:
+    uniform, sure = torch.zeros(1, 4), torch.tensor([[9.0, 0, 0, 0]])
+    assert confusion(uniform) == pytest.approx(np.log(4), abs=1e-6)
+    assert confusion(sure) > confusion(uniform)
+
+
+@pytest.mark.parametrize("decoder", ["curves", "synthesis"])
+@pytest.mark.parametrize("sites", [1, 2])
+def test_losses_fall(tmp_path: Path, decoder: str, sites: int) -> None:
+    plan = setup(tmp_path, architecture=Architecture(decoder, width=8), steps=150, every=25, batch=8, rate=4e-3)
+    train_harmonizer(plan, brains(4, sites), sites, brains(2, sites))
+    rows = torch.load(tmp_path / "last.pt", weights_only=True)["rows"]
+    assert rows[-1]["l1"] < 0.9 * rows[0]["l1"]
+    assert ("site" in rows[0]) == (sites > 1)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = brains(4, 2), 2, brains(2, 2)
+    train_harmonizer(setup(tmp_path / "whole"), *args)
+    from imunity_bids.training import harmonizer
+
+    original, calls = harmonizer._step, []
+
+    class Killed(BaseException):
+        pass
+
+    def step(*given: object) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 7:
+            raise Killed
+        return original(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(harmonizer, "_step", step)
+        train_harmonizer(setup(tmp_path / "broken"), *args)
+    train_harmonizer(setup(tmp_path / "broken"), *args)
+    one, other = (torch.load(tmp_path / n / "last.pt", weights_only=True) for n in ("whole", "broken"))
+    for module in one["modules"]:
+        for name, value in one["modules"][module].items():
+            assert torch.equal(value, other["modules"][module][name]), name
+
+
+def test_unlearning_removes_a_site_that_is_written_into_the_image(tmp_path: Path) -> None:
+    """Section 2.2.2 on a toy: with the confusion loss the site head falls to chance, without it it does not."""
+    accuracy = {}
+    for weight in (0.0, 30.0):
+        losses = Weights(adversarial=0, confusion=weight, l1=100, kl=0, ssim=0)
+        plan = setup(tmp_path / str(weight), weights=losses, paper_contrast=True, steps=300, every=50, batch=8)
+        train_harmonizer(plan, brains(4, 2), 2, brains(2, 2))
+        rows = torch.load(tmp_path / str(weight) / "last.pt", weights_only=True)["rows"]
+        accuracy[weight] = rows[-1]["site_accuracy"]
+    assert accuracy[0.0] > 0.95
+    assert accuracy[30.0] < 0.70  # chance is 0.5
+
+
+def test_from_folders_to_a_bundle(tmp_path: Path) -> None:
+    for site, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        for brain in [b for b in brains(6, 2) if b.site == site]:
+            image = nib.Nifti1Image(brain.volume.float().numpy(), np.eye(4))
+            image.to_filename(tmp_path / folder / f"{brain.name}.nii.gz")
+    found, sites = load_brains([tmp_path / "one", tmp_path / "two"])
+    assert sites == ["one", "two"]
+    training, judges = hold_out(found, 1)
+    assert [b.name for b in judges] == ["b4.nii.gz", "b5.nii.gz"]
+    folder = train_bundle(setup(tmp_path / "run", steps=4), training, sites, judges, "toy", "none")
+    bundle = load_bundle(folder)
+    assert set(bundle.references) == {"default", "one", "two"}
+    assert bundle.card["training"]["brains"] == {"one": 2, "two": 2}
