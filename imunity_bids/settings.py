@@ -38,7 +38,7 @@ class Settings:
     batch_size: int = 16
     precision: str = "float32"
     nprocs: int = 1
-    omp_nthreads: int = 1
+    omp_nthreads: int | None = None  # shared out once the number of images is known
     mem_gb: float = 4.0
     plugin_file: Path | None = None
     work_dir: Path | None = None

@@ -10,6 +10,8 @@ import torch
 from imunity_bids.models.bundle import AXES, Reference, save_bundle
 from imunity_bids.models.imunity import Architecture, Generator
 
+torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
+
 DATA = Path(os.environ.get("IMUNITY_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 

@@ -142,7 +142,6 @@ def _settings(options: argparse.Namespace) -> Any:
         "references": tuple(options.references or ["default"]),
         "output_spaces": tuple(options.output_spaces),
         "nprocs": cores,
-        "omp_nthreads": options.omp_nthreads or 0,
         "mem_gb": options.mem_gb or available_memory_gb(),
         "run_id": f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}",
     }

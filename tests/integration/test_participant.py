@@ -1,0 +1,239 @@
+"""The app on small real files: outputs, resumption, references, parallel jobs, a full disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from imunity_bids.cli.run import main
+from imunity_bids.image.template import BUILT_IN
+
+HARMONIZED = f"_space-{BUILT_IN}_res-1_desc-harmonized_T1w.nii.gz"
+
+
+def digests(out: Path) -> dict[str, str]:
+    """Content of every image; gzip's header holds a time, so what it wraps is hashed."""
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(np.asarray(nib.load(path).dataobj).tobytes()).hexdigest()
+        for path in sorted(out.glob("sub-*/**/*.nii.gz"))
+    }
+
+
+def command(bundle: Path, dataset: Path, out: Path, *options: str) -> list[str]:
+    fixed = ["--model", str(bundle), "--template", BUILT_IN, "--skull-strip", "none", "--omp-nthreads", "1"]
+    return [sys.executable, "-m", "imunity_bids.cli.run", str(dataset), str(out), "participant", *fixed, *options]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, make_bids: Callable) -> Path:
+    """Spaces and accents in the path; sessions, runs and a plus in the names; read-only."""
+    folder = tmp_path_factory.mktemp("données à lire") / "my bids"
+    made = make_bids(folder, {"sub-01": 1.0, "sub-02_ses-a_acq-x+y_run-2": 1.3})
+    (made / "participants.tsv").write_text("participant_id\tsite\nsub-01\tA\nsub-02\tB\n")
+    for path in made.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return made
+
+
+@pytest.fixture(scope="module")
+def results(dataset: Path, tmp_path_factory: pytest.TempPathFactory, imunity: Callable[..., int]) -> Path:
+    out = tmp_path_factory.mktemp("résultats") / "out"
+    options = ["--output-spaces", "template", "T1w", "--omp-nthreads", 1, "--reference", "default"]
+    assert imunity(dataset, out, *options, "--reference", "site:B", "--reference", "sub-01") == 0
+    return out
+
+
+def test_every_promised_file_is_there(results: Path) -> None:
+    for stem in ("sub-01/anat/sub-01", "sub-02/ses-a/anat/sub-02_ses-a_acq-x+y_run-2"):
+        for name in (
+            "_desc-brain_mask.nii.gz",
+            "_desc-preproc_T1w.nii.gz",
+            "_desc-harmonized_T1w.nii.gz",
+            f"_space-{BUILT_IN}_res-1_desc-brain_mask.nii.gz",
+            f"_space-{BUILT_IN}_res-1_desc-preproc_T1w.nii.gz",
+            f"_space-{BUILT_IN}_res-1_desc-uncertainty_T1w.nii.gz",
+            HARMONIZED,
+            HARMONIZED.replace("harmonized", "harmonized+B"),
+            HARMONIZED.replace("harmonized", "harmonized+sub01"),
+        ):
+            assert (results / (stem + name)).is_file(), name
+            assert (results / (stem + name.replace(".nii.gz", ".json"))).is_file(), name
+        assert (results / f"{stem}_from-T1w_to-{BUILT_IN}_mode-image_xfm.mat").is_file()
+    for name in ("sub-01.html", "sub-02_ses-a.html", "sub-01/sub-01_scans.tsv", "logs/CITATION.md"):
+        assert (results / name).is_file()
+    assert not list(results.glob("logs/crash*"))
+    assert not [p for p in results.rglob(".*") if p.is_file() and p.name != ".bidsignore" and "imunity" not in str(p)]
+
+
+def test_the_validator_has_nothing_to_say(results: Path) -> None:
+    done = subprocess.run(["bids-validator-deno", "--json", results], capture_output=True, text=True)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue.get("severity") in ("error", "warning")] == []
+    assert done.returncode == 0
+
+
+def test_what_the_validator_does_not_see(results: Path) -> None:
+    description = json.loads((results / "dataset_description.json").read_text())
+    assert {"Name", "GeneratedBy", "DatasetLinks"} <= set(description)
+    for sidecar in results.glob("sub-*/**/*.json"):
+        for uri in json.loads(sidecar.read_text()).get("Sources", []):
+            if uri.startswith("bids::"):
+                assert (results / uri.removeprefix("bids::")).is_file(), uri
+            else:
+                assert uri.startswith("bids:raw:sub-")
+    for mask in results.glob("sub-*/**/*_mask.nii.gz"):
+        assert set(np.unique(nib.load(mask).dataobj)) == {0, 1}
+    labels = {re.search(r"desc-([^_]+)_", path.name)[1] for path in results.glob("sub-*/**/*.nii.gz")}
+    rows = (results / "descriptions.tsv").read_text().splitlines()[1:]
+    assert {f"desc-{label}" for label in labels} <= {row.split("\t")[0] for row in rows}
+    assert not [p for p in results.glob("sub-*/**/*_T1w.nii.gz") if "desc-" not in p.name]
+
+
+def test_headers(results: Path) -> None:
+    for path in results.glob("sub-*/**/*.nii.gz"):
+        header = nib.load(path).header
+        code = 4 if "space-" in path.name else 1
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (code, code)
+        np.testing.assert_allclose(header.get_qform(), header.get_sform(), atol=1e-4)
+        assert header.get_data_dtype() == (np.uint8 if path.name.endswith("mask.nii.gz") else np.float32)
+
+
+def test_values_are_on_the_models_scale(results: Path) -> None:
+    path = results / "sub-01" / "anat" / f"sub-01{HARMONIZED}"
+    data = nib.load(path).get_fdata()
+    mask = nib.load(str(path).replace("harmonized_T1w", "brain_mask")).get_fdata() > 0
+    assert (data[~mask] == 0).all()
+    assert data.min() >= 0
+    assert data.max() <= 1
+    striped = nib.load(str(path).replace("harmonized", "preproc")).get_fdata()
+    counts, edges = np.histogram(striped[mask], 50, (0.5, 0.9))
+    assert edges[counts.argmax()] == pytest.approx(0.7, abs=0.03)
+
+
+def test_the_native_image_lies_on_the_native_grid(results: Path, dataset: Path) -> None:
+    raw = nib.load(dataset / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    back = nib.load(results / "sub-01" / "anat" / "sub-01_desc-harmonized_T1w.nii.gz")
+    assert back.shape == raw.shape
+    np.testing.assert_allclose(back.affine, raw.affine, atol=1e-5)
+    inside = (raw.get_fdata() > 50) & (back.get_fdata() > 0)
+    # the tiny model is near the identity: the way there and back must not move the brain
+    assert np.corrcoef(raw.get_fdata()[inside], back.get_fdata()[inside])[0, 1] > 0.9
+
+
+def test_the_sidecar_tells_all(results: Path) -> None:
+    path = results / "sub-01" / "anat" / f"sub-01{HARMONIZED.replace('harmonized', 'harmonized+B')}"
+    sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+    assert sidecar["SkullStripped"] is True
+    assert sidecar["Harmonization"]["Reference"]["type"] == "site"
+    assert len(sidecar["Harmonization"]["Reference"]["sha256"]) == 64
+    assert set(sidecar["Harmonization"]["Bundle"]["SHA256"]) == {"sagittal", "coronal", "axial"}
+    assert not {"EchoTime", "Manufacturer"} & set(sidecar)
+    assert sidecar["QualityControl"]["verdict"] in ("ok", "check", "failed")
+
+
+def test_the_report_stands_alone(results: Path) -> None:
+    text = (results / "sub-01.html").read_text()
+    assert len(text) < 3_000_000
+    assert "<script" not in text
+    assert not re.search(r"(src|href)=\"https?:", text)
+    assert text.count("<img") >= 7
+
+
+def test_group_gathers_all(results: Path) -> None:
+    assert main([str(results), str(results), "group"]) == 0
+    rows = (results / "group.tsv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * 3
+    assert (results / "group.html").read_text().count("<tr>") == len(rows)
+
+
+def test_what_is_done_is_not_done_again(results: Path, dataset: Path, imunity: Callable[..., int]) -> None:
+    options = ["--output-spaces", "template", "T1w", "--omp-nthreads", 1, "--reference", "default"]
+    before = {p: p.stat().st_mtime_ns for p in results.glob("sub-*/**/*.nii.gz")}
+    assert imunity(dataset, results, *options, "--reference", "site:B", "--reference", "sub-01") == 0
+    assert before == {p: p.stat().st_mtime_ns for p in results.glob("sub-*/**/*.nii.gz")}
+
+
+def test_a_dry_run_writes_nothing(dataset: Path, tmp_path: Path, imunity: Callable[..., int], capsys) -> None:
+    assert imunity(dataset, tmp_path / "out", "--dry-run") == 0
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_killed_and_run_again_gives_the_same_images(
+    dataset: Path, tmp_path: Path, bundle_folder: Path, rng: np.random.Generator
+) -> None:
+    """SIGKILL at three random moments of a run, then to the end: as if nothing had happened."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    start = time.monotonic()
+    subprocess.run(command(bundle_folder, dataset, whole), check=True, capture_output=True)
+    seconds = time.monotonic() - start
+    for share in rng.uniform(0.2, 0.95, 3):
+        running = subprocess.Popen(command(bundle_folder, dataset, broken), start_new_session=True)
+        try:
+            running.wait(share * seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    subprocess.run(command(bundle_folder, dataset, broken), check=True, capture_output=True)
+    assert digests(broken) == digests(whole)
+    assert not list(broken.glob("sub-*/**/.*"))
+
+
+def test_parallel_jobs_on_one_output(dataset: Path, tmp_path: Path, bundle_folder: Path) -> None:
+    """One process per participant at once: the files of one run of both."""
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    subprocess.run(command(bundle_folder, dataset, together), check=True, capture_output=True)
+    jobs = [
+        subprocess.Popen(command(bundle_folder, dataset, apart, "--participant-label", label)) for label in ("01", "02")
+    ]
+    assert [job.wait() for job in jobs] == [0, 0]
+    assert digests(apart) == digests(together)
+    names = [
+        sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and "logs" not in p.parts)
+        for out in (apart, together)
+    ]
+    assert names[0] == names[1]
+
+
+def test_a_full_disk_is_code_74(dataset: Path, tmp_path: Path, bundle_folder: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("no permission to mount a small disk")
+    try:
+        done = subprocess.run(
+            command(bundle_folder, dataset, small / "out", "-w", str(tmp_path / "work")), capture_output=True, text=True
+        )
+        assert done.returncode == 74
+        assert "No space left" in done.stderr or "no space left" in done.stderr
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_an_unwritable_output_is_code_73(dataset: Path, tmp_path: Path, bundle_folder: Path) -> None:
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("root writes everywhere, and there is no setpriv to become somebody else")
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    call = command(bundle_folder, dataset, locked / "out")
+    if os.geteuid() == 0:
+        for folder in (dataset, bundle_folder, tmp_path):
+            for parent in [folder, *folder.parents][:-2]:
+                parent.chmod(parent.stat().st_mode | 0o055)
+        call = ["setpriv", "--reuid=65534", "--clear-groups", *call]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 73, done.stderr
+    assert "cannot be created" in done.stderr
