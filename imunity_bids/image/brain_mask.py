@@ -92,23 +92,21 @@ def stripped_mask(image: nib.Nifti1Image) -> BrainMask:
     return _measured(main, image, stray * voxel_ml, 0.0, "none")
 
 
-def is_stripped(image: nib.Nifti1Image) -> bool:
-    """True where the skull was removed before: an empty surrounding, and one smooth piece of a brain's volume.
+def is_stripped(image: nib.Nifti1Image, found: np.ndarray) -> bool:
+    """True where the skull was removed before: nothing but emptiness around the brain.
 
-    A defaced head is empty in places too, but its volume is a head's: skin, skull and neck bring it above 2.4 L.
+    Parameters
+    ----------
+    found
+        Mask by the network. A head keeps skin and skull around it, defaced or not, adult or child; a stripped scan has
+        next to nothing beyond 6 mm from it.
     """
     data = np.asarray(image.dataobj)
     if (data == 0).mean() < 0.35:
         return False
-    spacing = image.header.get_zooms()[:3]
-    step = tuple(slice(None, None, max(1, round(2.0 / z))) for z in spacing)
-    coarse = data[step]
-    voxel_ml = float(np.prod([z * s.step for z, s in zip(spacing, step, strict=True)])) / 1000
-    opened = ndimage.binary_opening(ndimage.binary_closing(coarse > 0, iterations=2), iterations=2)
-    if not opened.any():
-        return False
-    main, _ = largest_piece(opened)
-    return 400 < main.sum() * voxel_ml < 2100
+    coarse = tuple(slice(None, None, max(1, round(2.0 / zoom))) for zoom in image.header.get_zooms()[:3])
+    near = ndimage.binary_dilation(found[coarse], iterations=3)
+    return bool(((data[coarse] > 0) & ~near).sum() < 0.03 * found[coarse].sum())
 
 
 def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, int]:

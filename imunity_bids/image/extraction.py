@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,6 @@ import numpy as np
 
 from imunity_bids.errors import DataUnusable, InputMissing, Usage
 from imunity_bids.image import brain_mask
-
-log = logging.getLogger(__name__)
 
 
 def extract_brain(
@@ -40,10 +37,11 @@ def extract_brain(
         return _by_registration(image)
     if method == "synthstrip":
         return _by_synthstrip(image, synthstrip_model)
-    if method == "auto" and brain_mask.is_stripped(image):
-        return brain_mask.stripped_mask(image)
     network = brain_mask.load_network(Path(model) if model else brain_mask.SHIPPED, device)
-    return brain_mask.network_mask(image, network, border_mm)
+    brain = brain_mask.network_mask(image, network, border_mm)
+    if method == "auto" and brain_mask.is_stripped(image, brain.mask):
+        return brain_mask.stripped_mask(image)
+    return brain
 
 
 def _by_registration(image: nib.Nifti1Image) -> brain_mask.BrainMask:

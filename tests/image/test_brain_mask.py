@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from imunity_bids.errors import DataUnusable
 from imunity_bids.image import brain_mask as bm
@@ -34,10 +35,15 @@ def test_normalise_ignores_unit_and_padding() -> None:
     assert (normalise(torch.zeros(4, 4, 4)) == 0).all()
 
 
-def test_a_stripped_scan_is_recognised_and_a_head_is_not(stripped: nib.Nifti1Image, rng: np.random.Generator) -> None:
-    assert bm.is_stripped(stripped)
-    head = np.asarray(stripped.dataobj) + rng.uniform(0.1, 5, stripped.shape)
-    assert not bm.is_stripped(nib.Nifti1Image(head.astype(np.float32), stripped.affine))
+def test_a_stripped_scan_is_recognised_and_a_head_is_not(stripped: nib.Nifti1Image, ball: np.ndarray) -> None:
+    data = np.asarray(stripped.dataobj)
+    assert bm.is_stripped(stripped, ball)
+    assert bm.is_stripped(stripped, binary_erosion(ball))
+    scalp = binary_dilation(ball, iterations=5) & ~binary_dilation(ball, iterations=3)
+    head = nib.Nifti1Image((data + 60 * scalp).astype(np.float32), stripped.affine)
+    assert not bm.is_stripped(head, ball)
+    noisy = nib.Nifti1Image((data + 0.1).astype(np.float32), stripped.affine)
+    assert not bm.is_stripped(noisy, ball)
 
 
 def test_the_mask_of_a_stripped_scan_is_what_is_not_empty(stripped: nib.Nifti1Image, ball: np.ndarray) -> None:

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -57,8 +62,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(maps: Path, tmp_path: Path, mo
     one, other = (torch.load(p.with_name("last.pt"), weights_only=True) for p in (whole, resumed))
     assert all(torch.equal(one["network"][name], other["network"][name]) for name in one["network"])
     assert all(torch.equal(one["average"][name], other["average"][name]) for name in one["average"])
-    with open(tmp_path / "broken" / "log.csv") as file:
-        assert [int(row["step"]) for row in csv.DictReader(file)] == [2, 4, 6]
+    assert [int(row["step"]) for row in _rows(tmp_path / "broken")] == [2, 4, 6]
     assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
 
 
@@ -77,19 +81,26 @@ def test_too_few_maps_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_five_minutes_of_training_learn_something(data: Path, tmp_path: Path) -> None:
-    """On real label maps: the loss falls by half, the held-out heads are found roughly; then a kill and on."""
-    plan = BrainTraining(
-        data / "synthseg-label-maps",
-        tmp_path,
-        steps=160,
-        every=40,
-        validation_heads=4,
-        workers=1,
-        widths=(8, 16, 32, 64),
-    )
-    train_brain(plan)
-    with open(tmp_path / "log.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert float(rows[-1]["loss"]) < 0.75 * float(rows[0]["loss"])
+def test_five_minutes_of_training_survive_a_kill_and_learn(data: Path, tmp_path: Path) -> None:
+    """The command on the real label maps, killed by SIGKILL on its way and called again."""
+    options = ["--steps", "150", "--every", "25", "--validation-heads", "4"]
+    call = [sys.executable, "-m", "imunity_bids.cli.train", "brain", data / "synthseg-label-maps", tmp_path, *options]
+    first = subprocess.Popen(call, start_new_session=True, stderr=subprocess.DEVNULL)
+    while first.poll() is None and (not (tmp_path / "log.csv").exists() or len(_rows(tmp_path)) < 3):
+        time.sleep(0.5)
+    assert first.poll() is None, "ended before it could be killed"
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    reached = int(_rows(tmp_path)[-1]["step"])
+    subprocess.run(call, check=True, stderr=subprocess.DEVNULL)
+    rows = _rows(tmp_path)
+    assert [int(row["step"]) for row in rows] == list(range(25, 151, 25))
+    assert 75 <= reached < 150
+    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
     assert float(rows[-1]["dice"]) > 0.6
+    assert (tmp_path / "model" / "card.json").is_file()
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "log.csv") as file:
+        return list(csv.DictReader(file))
