@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from imunity_bids.interfaces.base import Inputs, Interface, load
+
+if TYPE_CHECKING:
+    from imunity_bids.bids.inputs import T1w
+    from imunity_bids.image.template import Template
 
 
 class _Common(Inputs):
@@ -35,7 +39,20 @@ class _Written(TraitedSpec):
     done = traits.List(traits.Str, desc="names of what was written, for the steps that wait for it")
 
 
-class WritePreprocessed(Interface):
+class _Writer(Interface):
+    """Knows where its image belongs."""
+
+    def place(self) -> tuple[T1w, Path, Template, dict[str, str]]:
+        """Source, output folder, template, and the entities of template space."""
+        from imunity_bids.bids.inputs import T1w
+        from imunity_bids.image.template import load_template
+
+        template = load_template(self.inputs.template)
+        source = T1w.from_path(Path(self.inputs.source), Path(self.inputs.bids_dir))
+        return source, Path(self.inputs.output_dir), template, {"space": template.label, "res": "1"}
+
+
+class WritePreprocessed(_Writer):
     """Masks, bias-corrected and white-striped images, transforms."""
 
     input_spec = _PreprocInputs
@@ -43,16 +60,11 @@ class WritePreprocessed(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """Names: DESIGN, section 4."""
-        from imunity_bids.bids.inputs import T1w
         from imunity_bids.bids.outputs import derivative, transform_path, write_atomically
         from imunity_bids.bids.sidecars import image_sidecar
-        from imunity_bids.image.template import load_template
 
         given = self.inputs
-        source = T1w.from_path(Path(given.source), Path(given.bids_dir))
-        out = Path(given.output_dir)
-        template = load_template(given.template)
-        space = {"space": template.label, "res": "1"}
+        source, out, template, space = self.place()
         written = []
 
         def write(data_file: str, suffix: str, entities: dict[str, str], fields: dict[str, Any], kind: type) -> str:
@@ -90,7 +102,7 @@ class _HarmonizedInputs(_Common):
     waited_for = traits.List(traits.Str, mandatory=True, desc="the preprocessed files stand already")
 
 
-class WriteHarmonized(Interface):
+class WriteHarmonized(_Writer):
     """Uncertainty, harmonized image, sidecar: in this order, the sidecar being the mark that the image is done."""
 
     input_spec = _HarmonizedInputs
@@ -98,19 +110,14 @@ class WriteHarmonized(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """Names: DESIGN, section 4."""
-        from imunity_bids.bids.inputs import T1w
         from imunity_bids.bids.outputs import derivative, write_nifti
         from imunity_bids.bids.sidecars import image_sidecar, software
         from imunity_bids.harmonize.fidelity import judge
         from imunity_bids.image.ants_bridge import apply
         from imunity_bids.image.quality import Finding, verdict
-        from imunity_bids.image.template import load_template
 
         given = self.inputs
-        source = T1w.from_path(Path(given.source), Path(given.bids_dir))
-        out = Path(given.output_dir)
-        template = load_template(given.template)
-        space = {"space": template.label, "res": "1"}
+        source, out, template, space = self.place()
         striped = derivative(out, source, "T1w", ".nii.gz", **space, desc="preproc")
         sources = [f"bids::{striped.relative_to(out).as_posix()}"]
         stripped = {"SkullStripped": True}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,15 +30,24 @@ log = logging.getLogger(__name__)
 TEMPLATE = Path(__file__).parents[1] / "data" / "report.html.j2"
 
 
-def write_reports(plan: Plan, images: list[T1w], failures: Mapping[str, Failure]) -> list[Path]:
-    """Reports of all participants that the run touched."""
-    written = []
+def write_reports(plan: Plan, images: list[T1w], failures: Mapping[str, Failure]) -> None:
+    """Reports of all participants that the run touched, as many at once as the run may use processes."""
     key = lambda image: (image.subject, image.session or "")  # noqa: E731
-    for (subject, session), group in groupby(sorted(images, key=key), key=key):
-        name = f"sub-{subject}" + (f"_ses-{session}" if session else "")
-        sections = [section(plan, image, failures.get(image.stem)) for image in group]
-        written.append(write_text(plan.settings.output_dir / f"{name}.html", render(plan, name, sections)))
-    return written
+    groups = [tuple(group) for _, group in groupby(sorted(images, key=key), key=key)]
+    if min(len(groups), plan.settings.nprocs) < 2:
+        for group in groups:
+            write_report(plan, group, failures)
+        return
+    with ProcessPoolExecutor(min(len(groups), plan.settings.nprocs), get_context("forkserver")) as pool:
+        for done in [pool.submit(write_report, plan, group, dict(failures)) for group in groups]:
+            done.result()
+
+
+def write_report(plan: Plan, images: tuple[T1w, ...], failures: Mapping[str, Failure]) -> Path:
+    """The report of one participant and session."""
+    name = f"sub-{images[0].subject}" + (f"_ses-{images[0].session}" if images[0].session else "")
+    sections = [section(plan, image, failures.get(image.stem)) for image in images]
+    return write_text(plan.settings.output_dir / f"{name}.html", render(plan, name, sections))
 
 
 def render(plan: Plan, name: str, sections: list[dict[str, Any]]) -> str:
