@@ -25,9 +25,8 @@ def main(derivatives: Path) -> None:
     for row, (label, pictures) in zip(axes, rows.items(), strict=True):
         for panel, picture, title in zip(row, pictures, titles, strict=True):
             signed = title.startswith("diff")
-            panel.imshow(
-                picture, cmap="RdBu_r" if signed else "gray", vmin=-0.3 if signed else 0, vmax=0.3 if signed else 1
-            )
+            look = {"cmap": "RdBu_r", "vmin": -0.3, "vmax": 0.3} if signed else {"cmap": "gray", "vmin": 0, "vmax": 1}
+            panel.imshow(picture, **look)
             panel.set_xticks([])
             panel.set_yticks([])
             if label == "before":

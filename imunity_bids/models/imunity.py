@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+HEAD_STD = 0.002
 LOG_VARIANCE_START = -6.0  # from zero, the noise drowns the codes for the first thousand steps
 
 
@@ -77,7 +78,6 @@ class AnatomyEncoder(_Encoder):
 
     def __init__(self, width: int, depth: int):
         super().__init__(width, depth)
-        _start_log_variance_low(self.last)
 
     def forward(self, image: Tensor) -> Code:
         """(B, 1, H, W) -> Code of (B, C, H/2^depth, W/2^depth)."""
@@ -92,11 +92,7 @@ class ContrastEncoder(_Encoder):
         channels = width * 2 ** (depth - 1)
         self.pooled = pooled
         dense = [nn.Conv2d(channels, channels, 1) for _ in range(3)]  # dense along channels, at every position
-        for layer in dense:
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
         self.dense = nn.Sequential(dense[0], nn.ReLU(inplace=True), dense[1], nn.ReLU(inplace=True), dense[2])
-        _start_log_variance_low(dense[2])
 
     def forward(self, image: Tensor) -> Code:
         """(B, 1, H, W) -> Code of (B, C, 1, 1) where pooled."""
@@ -151,8 +147,6 @@ class CurvesDecoder(nn.Module):
             *(_upsampling(i, o) for i, o in zip([channels, *widths[:-1]], widths, strict=True)),
         )
         self.head = nn.Conv2d(widths[-1], self.knots, 3, padding=1)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
 
     def curves(self, code: Tensor) -> Tensor:
         """Values of the curves at knots that divide [0, 1] evenly: (B, K, H/4, W/4)."""
@@ -188,6 +182,7 @@ class Generator(nn.Module):
         self.contrast = ContrastEncoder(architecture.width, architecture.depth, architecture.pooled_contrast)
         decoders = {"synthesis": SynthesisDecoder, "curves": CurvesDecoder}
         self.decoder = decoders[architecture.decoder](architecture)
+        _initialise(self)
 
     def decode(self, anatomy: Tensor, contrast: Tensor, image: Tensor) -> Tensor:
         """Codes (B, C, h, w) and (B, C, 1, 1) or (B, C, h, w), and the slice they describe -> slice."""
@@ -227,6 +222,18 @@ class CodeHead(nn.Module):
         return self.layers(code)
 
 
-def _start_log_variance_low(layer: nn.Conv2d) -> None:
-    with torch.no_grad():
-        layer.bias[layer.out_channels // 2 :] = LOG_VARIANCE_START
+@torch.no_grad()
+def _initialise(generator: Generator) -> None:
+    """He for every layer: with PyTorch's default the signal shrinks layer by layer and the codes see no gradient.
+
+    Log-variances start low, and the curves near the identity: their deviation from it is about 25 × HEAD_STD.
+    """
+    for layer in generator.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    for last in (generator.anatomy.last, generator.contrast.dense[-1]):
+        last.bias[last.out_channels // 2 :] = LOG_VARIANCE_START
+        last.weight[last.out_channels // 2 :] *= 0.1
+    if isinstance(generator.decoder, CurvesDecoder):
+        nn.init.normal_(generator.decoder.head.weight, std=HEAD_STD)
