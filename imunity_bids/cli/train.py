@@ -19,7 +19,7 @@ def build_parser() -> Parser:
     _shared(brain, steps=3800)
     brain.add_argument("--holdout", type=int, default=4, help="label maps, the last by name, kept for validation")
     brain.add_argument("--validation-heads", type=int, default=12, help="simulated heads per validation")
-    brain.add_argument("--start", type=Path, help="best.pt of an earlier run, to begin with its weights")
+    brain.add_argument("--start", type=Path, help="weights to begin with: best.pt of a run, or a model's safetensors")
     brain.add_argument("--batch", type=int, default=1, help="heads per step")
     brain.add_argument("--workers", type=int, default=1, help="processes that simulate heads")
     _add_harmonizer(commands)
@@ -46,7 +46,11 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--spatial-contrast", action="store_true", help="do not pool the contrast code")
     parser.add_argument("--batch", type=int, default=16, help="slices per step")
     parser.add_argument("--rate", type=float, default=5e-4, help="highest learning rate")
-    parser.add_argument("--start", type=Path, help="best.pt to start the first axis with (fine-tuning)")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="weights the first axis begins with (fine-tuning): best.pt or a bundle's axial.safetensors",
+    )
 
 
 def _shared(parser: argparse.ArgumentParser, steps: int) -> None:

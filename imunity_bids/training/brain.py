@@ -16,7 +16,7 @@ from imunity_bids.errors import InputMissing
 from imunity_bids.models.brain import SPACING_MM, BrainNet
 from imunity_bids.models.weights import save_weights
 from imunity_bids.training.heads import HeadSimulator, read_label_map
-from imunity_bids.training.run import Average, Run
+from imunity_bids.training.run import Average, Run, weights_to_start_with
 
 VALIDATION_SEED = 10**9
 
@@ -36,7 +36,7 @@ class BrainTraining:
     seed: int = 1
     device: str = "cpu"
     workers: int = 1
-    start: Path | None = None  # weights of an earlier run (its best.pt) to begin with
+    start: Path | None = None  # weights to begin with: best.pt of a run, or a model's safetensors
     shape: tuple[int, int, int] = (96, 112, 96)
     widths: tuple[int, ...] = (24, 48, 96, 128)
 
@@ -70,7 +70,7 @@ def train_brain(setup: BrainTraining) -> Path:
     training, held_out = ([read_label_map(p) for p in part] for part in split_maps(setup.maps, setup.holdout))
     network = BrainNet(setup.widths).to(setup.device, memory_format=torch.channels_last_3d)
     if setup.start is not None:
-        network.load_state_dict(torch.load(setup.start, map_location=setup.device, weights_only=True)["weights"])
+        network.load_state_dict(weights_to_start_with(setup.start))
     optimiser = torch.optim.AdamW(network.parameters(), lr=setup.rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, setup.rate, setup.steps, pct_start=0.05)
     average = Average(network)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from imunity_bids.models.imunity import Architecture, CodeHead, Discriminator, Generator
 from imunity_bids.training import contrast
-from imunity_bids.training.run import Average, Run
+from imunity_bids.training.run import Average, Run, weights_to_start_with
 from imunity_bids.training.slices import Brain, Pairs
 
 
@@ -51,7 +51,7 @@ class HarmonizerTraining:
     every: int = 100
     seed: int = 1
     device: str = "cpu"
-    start: Path | None = None  # best.pt of another axis or of an earlier run
+    start: Path | None = None  # best.pt of another axis or run, or a bundle's safetensors
 
 
 class _Networks:
@@ -107,7 +107,7 @@ def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int,
     torch.manual_seed(setup.seed)
     networks = _Networks(setup, sites)
     if setup.start is not None:
-        networks.generator.load_state_dict(torch.load(setup.start, weights_only=True)["weights"])
+        networks.generator.load_state_dict(weights_to_start_with(setup.start))
     average = Average(networks.generator)
     run = Run(setup.output)
     first, best = 0, float("inf")

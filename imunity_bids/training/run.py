@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,15 @@ class Run:
             axes.set_title(name)
             axes.set_xlabel("step")
         figure.savefig(self.folder / "curves.png", dpi=80)
+
+
+def weights_to_start_with(path: Path) -> dict[str, Tensor]:
+    """Weights of an earlier run (`best.pt`) or of a shipped model (`*.safetensors`)."""
+    if path.suffix == ".safetensors":
+        from imunity_bids.models.weights import load_weights, sha256
+
+        return load_weights(path, sha256(path))
+    return torch.load(path, map_location="cpu", weights_only=True)["weights"]
 
 
 class Average:
