@@ -137,7 +137,8 @@ class HeadSimulator:
                 linear[axis] *= -1
         offsets = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.shape]
         grid = torch.stack(torch.meshgrid(*offsets, indexing="ij"), -1) * SPACING_MM
-        shift = (torch.rand(3, generator=g) - 0.5) * torch.tensor([16.0, 20.0, 40.0])
+        shift = (torch.rand(3, generator=g) - 0.5) * torch.tensor([16.0, 20.0, 44.0])
+        shift[2] -= 12  # the neck is where networks go astray: show it
         grid = (grid + shift) @ linear.T
         amplitude = _uniform(g, 0, 4)
         for cells in (4, 8):
@@ -229,7 +230,7 @@ def _crop(image: Tensor, mask: Tensor, g: torch.Generator) -> tuple[Tensor, Tens
     if len(where) == 0:
         return image, mask
     low, high = where.min(0).values, where.max(0).values
-    chances = ((0.15, 0.15), (0.15, 0.25), (0.6, 0.15))
+    chances = ((0.15, 0.15), (0.15, 0.25), (0.45, 0.15))
     for axis in range(3):
         for side in range(2):
             if not _chance(g, chances[axis][side]):
@@ -246,12 +247,17 @@ def _crop(image: Tensor, mask: Tensor, g: torch.Generator) -> tuple[Tensor, Tens
 
 
 def _defaced(mask: Tensor, where: Tensor, g: torch.Generator) -> Tensor:
-    """False beyond a plane in front of and below the brain, which it never cuts."""
+    """False beyond a plane in front of and below the brain, which it never cuts; jaw and neck often stay."""
     angle = math.radians(_uniform(g, 10, 75))
     normal = torch.tensor([_uniform(g, -0.15, 0.15), math.cos(angle), -math.sin(angle)])
     farthest = (where.float() @ normal).max() + _uniform(g, 1, 20) / SPACING_MM
     x, y, z = (torch.arange(n, dtype=torch.float32) for n in mask.shape)
-    return x[:, None, None] * normal[0] + y[:, None] * normal[1] + z * normal[2] < farthest
+    kept = x[:, None, None] * normal[0] + y[:, None] * normal[1] + z * normal[2] < farthest
+    if _chance(g, 0.6):  # a block was removed, not everything
+        floor = int(where[:, 2].min()) + round(_uniform(g, -50, 30) / SPACING_MM)
+        middle, half = float(where[:, 0].float().mean()), _uniform(g, 30, 100) / SPACING_MM
+        kept |= ((z < floor) | ((x - middle).abs() > half)[:, None, None]).expand_as(kept)
+    return kept
 
 
 def _smooth_field(shape: tuple[int, ...], cells: int, g: torch.Generator, channels: int = 1) -> Tensor:
