@@ -16,7 +16,7 @@ DESCRIPTIONS = {
     "harmonized": "Harmonized to the reference by ImUnity, median of three axes, white matter at about 0.7",
     "uncertainty": "Standard deviation of the three axes' models, in the unit of the harmonized image",
 }
-BIDSIGNORE = "*.html\n*_xfm.*\n"
+BIDSIGNORE = "*.html\n*_xfm.*\ngroup.*\n"
 
 
 def version() -> str:

@@ -71,7 +71,9 @@ class _Networks:
             for name, module in self.modules.items()
         }
         self.schedules = {
-            name: torch.optim.lr_scheduler.OneCycleLR(optimiser, setup.rate, setup.steps + 1, pct_start=0.05)
+            name: torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, setup.rate, setup.steps + 1, pct_start=0.05, cycle_momentum=False
+            )
             for name, optimiser in self.optimisers.items()
         }
 
