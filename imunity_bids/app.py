@@ -118,7 +118,7 @@ def _run(plan: Plan) -> list[Failure]:
     scratch = settings.work_dir or settings.scratch / settings.run_id
     plan = replace(plan, settings=replace(settings, work_dir=scratch))
     size = len(plan.images) if settings.plugin_file else GROUP * max(1, settings.nprocs // settings.omp_nthreads)
-    failures: list[Failure] = []
+    plan, failures = _set_unreadable_aside(plan)
     with Progress(len(plan.images)) as progress:
         for start in range(0, len(plan.images), size):
             group = replace(plan, images=plan.images[start : start + size])
@@ -132,6 +132,24 @@ def _run(plan: Plan) -> list[Failure]:
     if settings.work_dir is None:
         shutil.rmtree(scratch, ignore_errors=True)
     return failures
+
+
+def _set_unreadable_aside(plan: Plan) -> tuple[Plan, list[Failure]]:
+    """Images whose file cannot be opened (broken links, data not fetched) fail before the workflow starts."""
+    from imunity_bids.errors import ImunityError
+    from imunity_bids.image.conform import check_readable
+    from imunity_bids.interfaces.base import write_crash
+    from imunity_bids.workflows.participants import crash_file
+
+    readable, failures = [], []
+    for image in plan.images:
+        try:
+            check_readable(image.path)
+            readable.append(image)
+        except ImunityError as error:
+            write_crash(crash_file(plan, image), "reading", error)
+            failures.append(Failure(image, error.code, "reading", str(error)))
+    return replace(plan, images=tuple(readable)), failures
 
 
 def _failures(plan: Plan) -> list[Failure]:

@@ -75,7 +75,7 @@ def make_plan(settings: Settings) -> Plan:
 def is_done(plan: Plan, image: T1w) -> bool:
     """All harmonized images are there, made with the same parameters from the same file."""
     sidecars = [sidecar_of(plan.harmonized(image, reference)) for reference in plan.references]
-    if not all(sidecar.is_file() for sidecar in sidecars):
+    if not all(path.is_file() for path in (image.path, *sidecars)):
         return False
     fingerprint = sha256(image.path)
     for sidecar, reference in zip(sidecars, plan.references, strict=True):

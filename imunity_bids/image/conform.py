@@ -25,15 +25,23 @@ def read_image(path: Path) -> tuple[SpatialImage, np.ndarray]:
     DataUnusable
         It is no image, or is cut short.
     """
+    check_readable(path)
     try:
         image = nib.load(path)
         return image, np.asanyarray(image.dataobj, dtype=np.float32)
-    except FileNotFoundError as error:
-        raise InputMissing(f"{path} does not exist (a broken link, or data that was not fetched?)") from error
-    except PermissionError as error:
-        raise InputMissing(f"{path} cannot be read: permission denied") from error
     except (EOFError, zlib.error, OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise DataUnusable(f"{path} is truncated or not a NIfTI image ({error}); fetch or convert it again") from error
+
+
+def check_readable(path: Path) -> None:
+    """Raise InputMissing unless the file can be opened."""
+    try:
+        with open(path, "rb"):
+            return
+    except FileNotFoundError as error:
+        raise InputMissing(f"{path} does not exist (a broken link, or data that was not fetched?)") from error
+    except OSError as error:
+        raise InputMissing(f"{path} cannot be read: {error.strerror}") from error
 
 
 def conform(image: SpatialImage, data: np.ndarray) -> tuple[nib.Nifti1Image, list[str]]:
