@@ -7,13 +7,16 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint
+.PHONY: demo test test-slow lint
 
 demo: $(VENV)/app
 	$(BIN)/imunity-demo demo
 
 test: $(VENV)/test lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/test
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

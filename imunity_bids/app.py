@@ -125,12 +125,12 @@ def _run(plan: Plan) -> list[Failure]:
             workflow = init_participants_wf(group)
             if settings.write_graph:
                 workflow.write_graph(str(settings.logs / "workflow.dot"), graph2use="colored", simple_form=True)
-            execute(workflow, group.settings, progress, keep_steps=settings.work_dir is not None)
+            execute(workflow, group.settings, progress)
             failures += _failures(group)
+            if settings.work_dir is None:
+                shutil.rmtree(scratch, ignore_errors=True)
             if failures and settings.stop_on_first_crash:
                 break
-    if settings.work_dir is None:
-        shutil.rmtree(scratch, ignore_errors=True)
     return failures
 
 

@@ -44,7 +44,7 @@ class Progress:
             log.warning("step %s failed; the other images go on", node.fullname)
 
 
-def execute(workflow: Any, settings: Settings, progress: Progress, keep_steps: bool) -> None:
+def execute(workflow: Any, settings: Settings, progress: Progress) -> None:
     """Run all nodes; a failed node stops its own branch only and is no error here.
 
     Raises
@@ -54,7 +54,7 @@ def execute(workflow: Any, settings: Settings, progress: Progress, keep_steps: b
     """
     from nipype.pipeline.engine.nodes import NodeExecutionError
 
-    _configure(settings, keep_steps)
+    _configure(settings)
     name, arguments = plugin(settings)
     arguments["status_callback"] = progress
     try:
@@ -63,7 +63,7 @@ def execute(workflow: Any, settings: Settings, progress: Progress, keep_steps: b
         log.debug("workflow ended with failed nodes: %s", error)
 
 
-def _configure(settings: Settings, keep_steps: bool) -> None:
+def _configure(settings: Settings) -> None:
     """Nipype's options, here and, by a file, in its worker processes; nothing is read from or written to HOME."""
     from nipype import config
     from nipype import logging as nipype_logging
@@ -77,9 +77,6 @@ def _configure(settings: Settings, keep_steps: bool) -> None:
             "crashfile_format": "txt",
             "check_version": "false",
             "remove_unnecessary_outputs": "false",
-            # resumption is by image, from the derivatives: without a work folder of the user's, intermediate files
-            # go as soon as nobody needs them
-            "remove_node_directories": str(not keep_steps).lower(),
             "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
             "poll_sleep_duration": "0.5",
         },
