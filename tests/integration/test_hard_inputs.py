@@ -71,8 +71,8 @@ def hard(tmp_path_factory: pytest.TempPathFactory, small_brain: nib.Nifti1Image)
     write(folder, "sub-double", nib.Nifti1Image(data.astype(np.float64), affine))
     turn = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.2, 0.15, -0.1), [5, 10, -5])
     write(folder, "sub-oblique", nib.Nifti1Image(data, turn @ affine))
-    noform = nib.Nifti1Image(data, affine)
-    noform.header["sform_code"] = noform.header["qform_code"] = 0
+    noform = nib.Nifti1Image(data, None)  # an affine would come back as sform when it is saved
+    noform.header.set_zooms((3.0, 3.0, 3.0))
     write(folder, "sub-noform", noform)
     write(folder, "sub-lefthanded", nib.Nifti1Image(data[::-1], affine @ np.diag([-1.0, 1, 1, 1])))
     thick = data[:, :, ::2]
