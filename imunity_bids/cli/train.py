@@ -21,6 +21,7 @@ def build_parser() -> Parser:
     brain.add_argument("--validation-heads", type=int, default=12, help="simulated heads per validation")
     brain.add_argument("--start", type=Path, help="weights to begin with: best.pt of a run, or a model's safetensors")
     brain.add_argument("--batch", type=int, default=1, help="heads per step")
+    brain.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     brain.add_argument("--workers", type=int, default=1, help="processes that simulate heads")
     _add_harmonizer(commands)
     return parser
