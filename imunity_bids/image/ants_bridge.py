@@ -65,6 +65,7 @@ def register(
     """
     import ants
 
+    ants.config.set_ants_deterministic(False, seed)  # `registration` swallows its own argument random_seed
     forward = folder / "forward.mat"
     backward = folder / "backward.mat"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -73,7 +74,6 @@ def register(
             moving=to_ants(brain),
             type_of_transform=TRANSFORMS[kind],
             outprefix=f"{scratch}/",
-            random_seed=seed,
         )
         transform = ants.read_transform(found["fwdtransforms"][0])
     ants.write_transform(transform, str(forward))
@@ -105,7 +105,6 @@ def registered_mask(image: nib.Nifti1Image, template: nib.Nifti1Image, template_
             moving=to_ants(template),
             type_of_transform="antsRegistrationSyNQuick[s]",
             outprefix=f"{scratch}/",
-            random_seed=1,
         )
         moved = ants.apply_transforms(
             fixed=to_ants(image),

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, traits
 
+from imunity_bids.bids.outputs import write_text
 from imunity_bids.errors import DiskError, ImunityError
 
 
@@ -46,8 +47,7 @@ def write_crash(path: Path, step: str, error: Exception) -> None:
     code = error.code if isinstance(error, ImunityError) else DiskError.code if isinstance(error, OSError) else 1
     message = str(error) if isinstance(error, ImunityError) else f"{type(error).__name__}: {error}"
     first = json.dumps({"code": code, "step": step, "message": message}, ensure_ascii=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{first}\n\n{''.join(traceback.format_exception(error))}", encoding="utf-8")
+    write_text(path, f"{first}\n\n{''.join(traceback.format_exception(error))}")  # whole or, on a full disk, not at all
 
 
 def read_crash(path: Path) -> dict[str, Any]:
