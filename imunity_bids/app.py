@@ -94,6 +94,8 @@ def _prepare(plan: Plan) -> None:
     logging.getLogger("imunity_bids").addHandler(handler)
     write_text(settings.logs / f"imunity_{settings.run_id}.toml", settings.to_toml())
     write_dataset_files(settings.output_dir, settings.bids_dir, citation(plan))
+    if status := plan.card.get("status"):
+        log.warning("model %s %s: %s", plan.card["name"], plan.card["version"], status)
     if settings.clean_workdir and settings.scratch.exists():
         shutil.rmtree(settings.scratch)
     log.info(

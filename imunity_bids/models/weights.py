@@ -29,6 +29,7 @@ def save_weights(path: Path, tensors: dict[str, Tensor], half: bool = True) -> s
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(stored, path)
+    path.chmod(0o644)  # safetensors makes it private; an image is run by any user
     return sha256(path)
 
 

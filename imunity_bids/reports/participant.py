@@ -62,6 +62,7 @@ def render(plan: Plan, name: str, sections: list[dict[str, Any]]) -> str:
         references=[f"{r.label} ({r.kind})" for r in plan.references],
         bundle=f"{plan.card['name']} {plan.card['version']}",
         template=plan.settings.template,
+        status=plan.card.get("status"),
         methods=citation(plan),
         toml=plan.settings.to_toml(),
     )
