@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from imunity_bids import version
 from imunity_bids.bids.outputs import write_json, write_text
 
 BIDS_VERSION = "1.11.0"
@@ -17,11 +18,6 @@ DESCRIPTIONS = {
     "uncertainty": "Standard deviation of the three axes' models, in the unit of the harmonized image",
 }
 BIDSIGNORE = "*.html\n*_xfm.*\ngroup.*\n"
-
-
-def version() -> str:
-    """Version of this package."""
-    return metadata.version("imunity-bids")
 
 
 def generated_by() -> list[dict[str, Any]]:

@@ -7,16 +7,10 @@ import errno
 import logging
 import sys
 from collections.abc import Callable
-from importlib import metadata
 
 from imunity_bids.errors import OK, DiskError, ImunityError, Usage
 
 log = logging.getLogger("imunity_bids")
-
-
-def version() -> str:
-    """Version of the installed package."""
-    return metadata.version("imunity-bids")
 
 
 class Parser(argparse.ArgumentParser):

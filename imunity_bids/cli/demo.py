@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from imunity_bids.cli.common import HelpFormatter, Parser, guarded, version
+from imunity_bids import version
+from imunity_bids.cli.common import HelpFormatter, Parser, guarded
 
 
 def build_parser() -> Parser:

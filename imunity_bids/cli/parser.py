@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from imunity_bids.cli.common import HelpFormatter, Parser, version
+from imunity_bids import version
+from imunity_bids.cli.common import HelpFormatter, Parser
 from imunity_bids.errors import InputMissing, UnknownLevel, Usage
 
 LEVELS = ("participant", "group")

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging, version
+from imunity_bids import version
+from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging
 
 
 def build_parser() -> Parser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
+from imunity_bids import version
 from imunity_bids.bids.plan import Plan
 
 _EXTRACTION = {
@@ -21,7 +22,7 @@ def citation(plan: Plan) -> str:
     references = ", ".join(f"{r.label} ({r.kind})" for r in plan.references)
     return f"""# Methods
 
-T1-weighted images were harmonized with ImUnity-BIDS {metadata.version("imunity-bids")}, an implementation of ImUnity
+T1-weighted images were harmonized with ImUnity-BIDS {version()}, an implementation of ImUnity
 (Cackowski et al. 2023). Each image was reoriented to RAS; the brain was extracted with
 {_EXTRACTION[settings.skull_strip]}; intensity
 non-uniformity was corrected with N4 (Tustison et al. 2010) and the brain was registered to {settings.template} with
