@@ -27,7 +27,25 @@ def build_parser() -> Parser:
     brain.add_argument("--brain-border", type=float, default=0.0, metavar="MM", help="shift of the mask's edge")
     brain.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     brain.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
+    _add_travelers(commands)
     return parser
+
+
+def _add_travelers(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "travelers", help="harmonization against the truth, beside the baselines", formatter_class=HelpFormatter
+    )
+    parser.add_argument("output", type=Path, help="folder for travelers.tsv, sites.tsv, travelers.json and plots")
+    parser.add_argument("--brains", type=Path, help="derivatives whose brains travel through simulated scanners")
+    parser.add_argument("--include", nargs="+", default=[], metavar="GLOB", help="paths below --brains (default: all)")
+    parser.add_argument(
+        "--pairs", type=Path,
+        help="TSV of real scans of one person: paths of white-striped brains in columns source, target, reference",
+    )  # fmt: skip
+    parser.add_argument("--model", default="imunity", help="bundle: name or folder")
+    parser.add_argument("--seed", type=int, default=1, help="of the visits")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,7 +79,27 @@ def _brain(options: argparse.Namespace) -> None:
     print(brain.evaluate(chain(*cases), methods, options.output).round(4).to_string())
 
 
-_COMMANDS = {"brain": _brain}
+def _travelers(options: argparse.Namespace) -> None:
+    import json
+
+    from imunity_bids.errors import Usage
+    from imunity_bids.evaluation import travelers
+    from imunity_bids.evaluation.plots import plot_travelers
+    from imunity_bids.models.bundle import find_bundle
+
+    if not options.brains and not options.pairs:
+        raise Usage("nothing to evaluate on: give --brains, --pairs or both")
+    model = find_bundle(options.model)
+    if options.brains:
+        paths = travelers.brains_below(options.brains, options.include)
+        summary = travelers.evaluate_travelers(paths, model, options.output, options.seed, options.jobs)
+        plot_travelers(options.output)
+        print(json.dumps(summary, indent=2))
+    if options.pairs:
+        print(travelers.evaluate_pairs(options.pairs, model, options.output).round(4).to_string(index=False))
+
+
+_COMMANDS = {"brain": _brain, "travelers": _travelers}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -36,10 +36,12 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
         "becomes the default reference",
     )  # fmt: skip
     _shared(parser, steps=2000)
+    parser.add_argument("--later-steps", type=int, help="of the second and third axis, which start from the one before")
     parser.add_argument("--name", default="own", help="of the bundle")
     parser.add_argument("--template", default="MNI152NLin2009cAsym", help="space of the brains, for the card")
     parser.add_argument("--site-column", default="site", help="of participants.tsv; without it a folder is a site")
-    parser.add_argument("--holdout", type=int, default=2, help="brains per folder, the last by name, for validation")
+    parser.add_argument("--exclude", nargs="+", default=[], metavar="GLOB", help="paths to leave for a test")
+    parser.add_argument("--holdout", type=int, default=2, help="brains per site, the last by name, for validation")
     parser.add_argument("--decoder", choices=("curves", "synthesis"), default="curves", help="synthesis: the paper's")
     parser.add_argument("--preset", choices=("paper", "code"), default="code", help="weights of the losses")
     parser.add_argument("--ssim", type=float, metavar="WEIGHT", help="of the SSIM term (default: the preset's)")
@@ -47,7 +49,8 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--no-unlearning", action="store_true", help="leave the site head out")
     parser.add_argument("--spatial-contrast", action="store_true", help="do not pool the contrast code")
     parser.add_argument("--batch", type=int, default=16, help="slices per step")
-    parser.add_argument("--rate", type=float, default=5e-4, help="highest learning rate")
+    parser.add_argument("--crop", type=int, default=128, help="pixels of a crop, a multiple of 16")
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument(
         "--start",
         type=Path,
@@ -87,7 +90,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
     from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining
     from imunity_bids.training.slices import hold_out, load_brains
 
-    brains, sites = load_brains(options.brains, options.site_column)
+    brains, sites = load_brains(options.brains, options.site_column, options.exclude)
     weights = PRESETS[options.preset]
     setup = HarmonizerTraining(
         output=options.output,
@@ -98,6 +101,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
         unlearn=not options.no_unlearning,
         steps=options.steps,
         batch=options.batch,
+        crop=options.crop,
         rate=options.rate,
         every=options.every,
         seed=options.seed,
@@ -105,7 +109,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
         start=options.start,
     )
     training, judges = hold_out(brains, options.holdout)
-    print(train_bundle(setup, training, sites, judges, options.name, options.template))
+    print(train_bundle(setup, training, sites, judges, options.name, options.template, options.later_steps))
 
 
 _COMMANDS = {"brain": _brain, "harmonizer": _harmonizer}

@@ -21,23 +21,31 @@ REFERENCE_SLICES = 9
 
 
 def train_bundle(
-    setup: HarmonizerTraining, brains: list[Brain], sites: list[str], judges: list[Brain], name: str, template: str
+    setup: HarmonizerTraining,
+    brains: list[Brain],
+    sites: list[str],
+    judges: list[Brain],
+    name: str,
+    template: str,
+    later_steps: int | None = None,
 ) -> Path:
     """Train the three axes into `setup.output`, export the bundle; returns its folder.
 
-    The default reference is the first site's.
+    The second and third axis start from the one before and may take fewer steps. The default reference is the first
+    site's.
     """
     generators, figures = {}, {}
-    start = setup.start
+    start, steps = setup.start, setup.steps
     for axis in ("axial", "coronal", "sagittal"):
-        one = replace(setup, axis=axis, output=setup.output / axis, start=start)
+        one = replace(setup, axis=axis, output=setup.output / axis, start=start, steps=steps)
+        steps = later_steps or setup.steps
         start = train_harmonizer(one, brains, len(sites), judges)
         generators[axis] = Generator(setup.architecture).eval()
         generators[axis].load_state_dict(torch.load(start, weights_only=True)["weights"])
         run = Run(one.output)
         run.load()
         figures[axis] = {
-            "steps": setup.steps,
+            "steps": one.steps,
             "hours": round(run.seconds / 3600, 2),
             "l1_on_held_out_brains": min(row["judge"] for row in run.rows),
         }

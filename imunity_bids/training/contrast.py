@@ -1,7 +1,8 @@
-"""Contrasts that scanners have: the paper's γ, random monotone curves, bias field, blur, noise; (B, 1, H, W) in [0, 1].
+"""Contrasts that scanners have, for slices (B, 1, H, W) in [0, 1].
 
-White matter of a white-striped brain stays at 0.7 whatever the scanner, so a curve may be anchored there; the paper's γ
-is anchored at the range's end, 1.
+The paper's γ, random monotone curves, simulated sequences, and what a scanner adds: bias field, blur, noise. White
+matter of a white-striped brain stays at 0.7 whatever the scanner, so a curve may be anchored there; the paper's γ is
+anchored at the range's end, 1.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imunity_bids.evaluation.sequences import decayed, mprage, spgr
 from imunity_bids.image.white_stripe import WHITE_MATTER
 from imunity_bids.models.imunity import apply_curves
 
-KNOTS = 12
+KNOTS = 24
 GAMMA = (0.5, 1.5)
+DARKEST = 0.004  # inside the brain, so that the brain can be told from the background
+
+
+def identity_curves(count: int) -> Tensor:
+    """Curves (count, KNOTS, 1, 1) that change nothing."""
+    return _positions()[None, :, None, None].expand(count, -1, -1, -1)
 
 
 def gamma_curves(count: int, g: torch.Generator, anchor: float = 1.0) -> Tensor:
@@ -34,10 +42,81 @@ def random_curves(count: int, g: torch.Generator, strength: float = 0.5) -> Tens
     return (values * (WHITE_MATTER / at_white)[:, None])[..., None, None]
 
 
+def sequence_curves(means: Tensor, g: torch.Generator, uneven: float) -> Tensor:
+    """Curves (count, KNOTS, 3, 3) that turn tissue means of a brain into those of a random SPGR or MPRAGE sequence.
+
+    Parameters
+    ----------
+    means
+        Intensities of CSF and gray matter, (count, 2), white matter being at 0.7.
+    uneven
+        Largest standard deviation of the transmit field, which varies the flip angle within the slice.
+    """
+    count = len(means)
+    drawn = _t1_weighted(8 * count + 64, g)[:count]
+    if len(drawn) < count:
+        raise RuntimeError("fewer random sequences were T1-weighted than expected")
+    field = 1 + uneven * torch.rand(count, 1, 1, 1, generator=g) * torch.randn(count, 1, 3, 3, generator=g)
+    signal = _signals(drawn[..., None, None], field.clamp(0.6, 1.4)[:, 0])
+    levels = WHITE_MATTER * signal / signal[:, 2:]  # N4 and white stripe bring white matter to 0.7 everywhere
+    zero = torch.zeros_like(levels[:, :1])
+    slope = (levels[:, 2:] - levels[:, 1:2]) / (WHITE_MATTER - means[:, 1, None, None, None]).clamp(min=0.05)
+    top = levels[:, 2:] + (1 - WHITE_MATTER) * slope.clamp(0.3, 2)
+    start = torch.tensor([0.0, WHITE_MATTER, 1.0]).expand(count, 3)
+    at = torch.cat([start[:, :1], means, start[:, 1:]], dim=1)[..., None, None]
+    return _interpolate(at, torch.cat([zero, levels, top], dim=1))
+
+
+def _t1_weighted(count: int, g: torch.Generator) -> Tensor:
+    """Tissue parameters and protocols (n ≤ count, 17) that show white brighter than gray brighter than CSF."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=g)
+
+    white = uniform(560, 1150)
+    t1 = [uniform(3500, 4800), white * uniform(1.4, 1.9), white]
+    t2_star = [uniform(500, 1500), uniform(45, 95), uniform(40, 75)]
+    density = [torch.ones(count), uniform(0.77, 0.87), uniform(0.65, 0.75)]
+    is_spgr = (torch.rand(count, generator=g) < 0.4).float()
+    protocol = [
+        is_spgr,
+        uniform(1.5, 8),  # TE
+        torch.where(is_spgr > 0, uniform(8, 40), uniform(5, 16)),  # flip angle
+        uniform(6, 35),  # TR of SPGR
+        uniform(50, 700),  # MPRAGE: delay, readouts, spacing, recovery
+        uniform(80, 260).round(),
+        uniform(5, 10),
+        uniform(0, 1200),
+    ]
+    drawn = torch.stack([*t1, *t2_star, *density, *protocol], dim=1)
+    csf, gray, white = _signals(drawn[..., None, None], torch.ones(count, 1, 1)).squeeze(dim=(2, 3)).unbind(dim=1)
+    return drawn[(gray > 0.45 * white) & (gray < 0.95 * white) & (csf < 0.85 * gray)]
+
+
+def _signals(drawn: Tensor, flip_scale: Tensor) -> Tensor:
+    """Signals (count, 3, h, w) of the rows of `_t1_weighted`, (count, 17, 1, 1), under a map of flip angles."""
+    t1, t2_star, density = drawn[:, 0:3], drawn[:, 3:6], drawn[:, 6:9]
+    is_spgr, te, flip, tr, delay, readouts, spacing, recovery = drawn[:, 9:, None].unbind(dim=1)
+    flip = flip * flip_scale[:, None]
+    signal = torch.where(is_spgr > 0, spgr(t1, tr, flip), mprage(t1, delay, readouts, spacing, recovery, flip))
+    return decayed(signal, density, te, t2_star)
+
+
+def _interpolate(at: Tensor, values: Tensor) -> Tensor:
+    """Piecewise-linear functions through (at, values), (B, P, 1, 1) and (B, P, h, w): (B, KNOTS, h, w)."""
+    positions = _positions()[None, :, None, None]
+    out = torch.zeros(len(at), KNOTS, *values.shape[2:])
+    for left, right in zip(range(at.shape[1] - 1), range(1, at.shape[1]), strict=True):
+        share = (positions - at[:, left : left + 1]) / (at[:, right : right + 1] - at[:, left : left + 1])
+        piece = torch.lerp(values[:, left : left + 1], values[:, right : right + 1], share)
+        inside = (share >= 0) if left == 0 else (share > 0)
+        out = torch.where(inside.expand_as(out), piece, out)
+    return out
+
+
 def recolour(image: Tensor, curves: Tensor) -> Tensor:
-    """Apply one curve per image; the background stays 0."""
-    full = curves.expand(-1, -1, 2, 2)
-    return apply_curves(full, image).clamp(0, 1) * (image > 0)
+    """Apply one curve per image, or a coarse map of curves; the brain stays above 0, the background 0."""
+    return apply_curves(curves, image).clamp(DARKEST, 1) * (image > 0)
 
 
 def scanner(image: Tensor, g: torch.Generator) -> Tensor:
@@ -49,7 +128,7 @@ def scanner(image: Tensor, g: torch.Generator) -> Tensor:
     weight = torch.rand(count, 1, 1, 1, generator=g) * _half(count, g)
     out = torch.lerp(out, F.avg_pool2d(out, 3, 1, 1), weight)
     out = out + 0.02 * torch.rand(count, 1, 1, 1, generator=g) * _half(count, g) * torch.randn(out.shape, generator=g)
-    return out.clamp(0.004, 1) * mask
+    return out.clamp(DARKEST, 1) * mask
 
 
 def _half(count: int, g: torch.Generator) -> Tensor:

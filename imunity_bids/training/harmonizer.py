@@ -33,6 +33,9 @@ PRESETS = {
     "code": Weights(adversarial=2, confusion=0.01, l1=100, kl=1e-6, ssim=1),
 }
 
+KIND_SHARES = (0.15, 0.15, 0.3, 0.4)  # own contrast, γ, random curve, simulated sequence
+UNEVEN = 0.15  # largest standard deviation of the transmit field
+
 
 @dataclass(frozen=True)
 class HarmonizerTraining:
@@ -46,8 +49,8 @@ class HarmonizerTraining:
     unlearn: bool = True
     steps: int = 2000
     batch: int = 16
-    crop: int = 96
-    rate: float = 5e-4
+    crop: int = 128
+    rate: float = 1e-3
     every: int = 100
     seed: int = 1
     device: str = "cpu"
@@ -140,31 +143,44 @@ def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int,
     return setup.output / "best.pt"
 
 
-def make_pair(one: Tensor, two: Tensor, paper: bool, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input."""
-    count = len(one)
+def make_pair(
+    one: Tensor, two: Tensor, means: Tensor, paper: bool, g: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input.
+
+    Slices (B, 1, H, W); `means` are the CSF and gray means of their brains, (B, 2).
+    """
     if paper:
-        target = contrast.gamma_curves(count, g)
+        target = contrast.gamma_curves(len(one), g)
         return one, contrast.recolour(two, target), contrast.recolour(one, target)
-    # half of the targets keep the contrast of their scanner: the identity must be learned too
-    target = torch.where(
-        torch.rand(count, 1, 1, 1, generator=g) < 0.3,
-        contrast.gamma_curves(count, g, anchor=contrast.WHITE_MATTER),
-        contrast.random_curves(count, g),
+    target, source = _random_contrasts(means, g), _random_contrasts(means, g)
+    seen = contrast.scanner(contrast.recolour(one, source), g)
+    reference = contrast.scanner(contrast.recolour(two, target), g)
+    # a scanner's uneven fields are in the images, but not in what is asked for
+    return seen, reference, contrast.recolour(one, target.mean(dim=(2, 3), keepdim=True))
+
+
+def _random_contrasts(means: Tensor, g: torch.Generator) -> Tensor:
+    """Curves (B, K, 3, 3): the scan's own contrast, the paper's γ, any monotone curve, or a simulated sequence's."""
+    count = len(means)
+    kinds = torch.stack(
+        [
+            contrast.identity_curves(count).expand(-1, -1, 3, 3),
+            contrast.gamma_curves(count, g, anchor=contrast.WHITE_MATTER).expand(-1, -1, 3, 3),
+            contrast.random_curves(count, g).expand(-1, -1, 3, 3),
+            contrast.sequence_curves(means, g, UNEVEN),
+        ]
     )
-    source = contrast.random_curves(count, g)
-    plain = torch.rand(count, 1, 1, 1, generator=g) < 0.25
-    identity = torch.linspace(0, 1, contrast.KNOTS)[None, :, None, None].expand(count, -1, -1, -1)
-    seen = contrast.recolour(one, torch.where(plain, identity, source))
-    return contrast.scanner(seen, g), contrast.recolour(two, target), contrast.recolour(one, target)
+    chosen = torch.multinomial(torch.tensor(KIND_SHARES), count, replacement=True, generator=g)
+    return kinds[chosen, torch.arange(count)]
 
 
 def _step(networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch.Generator) -> dict[str, float]:
     """The three updates of a batch: generator, discriminator, site head on frozen features."""
     from monai.losses import SSIMLoss
 
-    one, two, site = pairs.batch(setup.batch, g)
-    one, two, target = (t.to(setup.device) for t in make_pair(one, two, setup.paper_contrast, g))
+    one, two, means, site = pairs.batch(setup.batch, g)
+    one, two, target = (t.to(setup.device) for t in make_pair(one, two, means, setup.paper_contrast, g))
     site = site.to(setup.device)
     mask = target > 0
     anatomy = networks.generator.anatomy(one)
@@ -225,5 +241,5 @@ def _untouched(setup: HarmonizerTraining, judge: Pairs) -> float:
 
 def _fixed_pairs(setup: HarmonizerTraining, judge: Pairs) -> list[tuple[Tensor, Tensor, Tensor]]:
     g = torch.Generator().manual_seed(0)
-    batches = [judge.batch(16, g)[:2] for _ in range(4)]
-    return [tuple(t.to(setup.device) for t in make_pair(one, two, setup.paper_contrast, g)) for one, two in batches]
+    batches = [judge.batch(16, g)[:3] for _ in range(4)]
+    return [tuple(t.to(setup.device) for t in make_pair(*batch, setup.paper_contrast, g)) for batch in batches]

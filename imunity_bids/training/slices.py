@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
+from skimage.filters import threshold_multiotsu
 from torch import Tensor
 
 from imunity_bids.errors import InputMissing
@@ -26,12 +29,22 @@ class Brain:
     site: int
     volume: Tensor
 
+    @cached_property
+    def means(self) -> Tensor:
+        """Mean intensities of CSF and gray matter: the two darker of three Otsu classes."""
+        values = self.volume[self.volume > 0].float().numpy()
+        classes = np.digitize(values, threshold_multiotsu(values, classes=3, nbins=128))
+        return torch.tensor([float(values[classes == index].mean()) for index in (0, 1)])
 
-def load_brains(folders: list[Path], site_column: str = "site") -> tuple[list[Brain], list[str]]:
+
+def load_brains(
+    folders: list[Path], site_column: str = "site", exclude: Sequence[str] = ()
+) -> tuple[list[Brain], list[str]]:
     """White-striped brains below the folders, and the names of the sites, the first folder's first.
 
     A folder is a derivative dataset of the participant level, or holds white-striped volumes. The site is the column
-    `site_column` of its participants.tsv; without one the folder is a site.
+    `site_column` of its participants.tsv; without one the folder is a site. What matches one of the glob patterns
+    `exclude` is left out.
 
     Raises
     ------
@@ -44,7 +57,7 @@ def load_brains(folders: list[Path], site_column: str = "site") -> tuple[list[Br
         if not paths:
             raise InputMissing(f"{folder} holds no white-striped volume (*_space-*_desc-preproc_T1w.nii.gz)")
         sites = _sites(folder, site_column)
-        for path in paths:
+        for path in (p for p in paths if not any(p.match(pattern) for pattern in exclude)):
             subject = path.name.split("_")[0].split(".")[0]
             found.append((sites.get(subject, folder.name), path.name, path))
     names = list(dict.fromkeys(site for site, _, _ in found))
@@ -83,18 +96,19 @@ class Pairs:
         self.usable = [
             torch.nonzero((stack > 0).float().mean(dim=(1, 2)) >= BRAIN_SHARE).flatten() for stack in self.stacks
         ]
+        self.means = torch.stack([brain.means for brain in brains])
         self.sites = torch.tensor([brain.site for brain in brains])
         self.by_site = [torch.nonzero(self.sites == site).flatten() for site in self.sites.unique()]
 
-    def batch(self, size: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """S1 and S2, (B, 1, crop, crop) float32 with some brain in each, and the sites (B)."""
+    def batch(self, size: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """S1 and S2, (B, 1, crop, crop) float32 with some brain in each, tissue means (B, 2) and sites (B)."""
         chosen = []
         for index in range(size):
             members = self.by_site[index % len(self.by_site)]
             chosen.append(int(members[torch.randint(len(members), (1,), generator=g)]))
         pairs = [self._pair(brain, g) for brain in chosen]
         first, second = (torch.stack(part)[:, None].float() for part in zip(*pairs, strict=True))
-        return first, second, self.sites[chosen]
+        return first, second, self.means[chosen], self.sites[chosen]
 
     def _pair(self, brain: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
         usable = self.usable[brain]

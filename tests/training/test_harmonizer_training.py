@@ -41,17 +41,18 @@ def test_slices_of_a_pair_are_apart_and_sites_are_balanced() -> None:
     stack = torch.zeros(40, 40, 40)
     stack[:, 5:35, 5:35] = (torch.arange(40)[:, None, None] + 1) / 64  # the intensity names the slice
     pairs = Pairs([Brain("a", 0, stack.half()), Brain("b", 1, stack.half())], "sagittal", 32)
-    one, two, site = pairs.batch(16, torch.Generator().manual_seed(0))
+    one, two, means, site = pairs.batch(16, torch.Generator().manual_seed(0))
     assert site.tolist() == [0, 1] * 8
+    assert means.shape == (16, 2)
     number = [round(t[t > 0].max().item() * 64) for t in one], [round(t[t > 0].max().item() * 64) for t in two]
     assert all(abs(a - b) >= APART for a, b in zip(*number, strict=True))
 
 
 def test_gamma_is_the_papers_formula() -> None:
     curve = contrast.gamma_curves(1, torch.Generator().manual_seed(0)).flatten()
-    gamma = torch.log(curve[5]) / torch.log(torch.tensor(5 / 11))
+    gamma = torch.log(curve[5]) / torch.log(torch.tensor(5 / (contrast.KNOTS - 1)))
     assert 0.5 <= gamma <= 1.5
-    torch.testing.assert_close(curve, torch.linspace(0, 1, 12) ** gamma)
+    torch.testing.assert_close(curve, torch.linspace(0, 1, contrast.KNOTS) ** gamma)
 
 
 def test_random_curves_are_monotone_and_leave_white_matter_where_it_is() -> None:
@@ -61,11 +62,26 @@ def test_random_curves_are_monotone_and_leave_white_matter_where_it_is() -> None
     torch.testing.assert_close(contrast.recolour(white, curves), white, atol=1e-5, rtol=0)
 
 
+def test_a_sequence_moves_tissues_together_and_leaves_white_matter() -> None:
+    means = torch.tensor([[0.2, 0.5]]).expand(200, 2)
+    curves = contrast.sequence_curves(means, torch.Generator().manual_seed(0), uneven=0.1)
+    levels = {
+        level: contrast.recolour(torch.full((200, 1, 24, 24), level), curves).mean(dim=(1, 2, 3))
+        for level in (0.2, 0.5, 0.7)
+    }
+    # 24 knots: the kink at 0.7 lies between two of them and is cut by up to a fifth of the step between tissues
+    torch.testing.assert_close(levels[0.7], torch.full((200,), 0.7), atol=0.04, rtol=0)
+    assert (levels[0.2] < levels[0.5]).all() and (levels[0.5] < levels[0.7]).all()
+    assert levels[0.5].std() > 0.04  # contrasts differ between the drawn sequences
+
+
 def test_a_pair_has_one_contrast() -> None:
-    image = torch.rand(6, 1, 32, 32)
+    image = torch.linspace(0, 0.9, 32 * 32).reshape(1, 1, 32, 32).expand(6, -1, -1, -1)
     for paper in (True, False):
-        _, two, target = make_pair(image, image, paper, torch.Generator().manual_seed(1))
-        assert torch.equal(two, target)
+        means = torch.tensor([[0.2, 0.5]]).expand(6, 2)
+        _, two, target = make_pair(image, image, means, paper, torch.Generator().manual_seed(1))
+        noise_and_fields = 0.0 if paper else 0.08
+        assert (two - target).abs().mean(dim=(1, 2, 3)).max() <= noise_and_fields
 
 
 def test_confusion_is_least_for_the_uniform_answer() -> None:

@@ -1,0 +1,38 @@
+"""Pictures of an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from imunity_bids.evaluation.travelers import OURS
+
+
+def plot_travelers(folder: Path) -> Path:
+    """travelers.png: SSIM per method, and the gain over raw for every direction."""
+    table = pd.read_csv(folder / "travelers.tsv", sep="\t")
+    travels = table[table.source != table.target]
+    figure = Figure(figsize=(14, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    order = travels.groupby("method").ssim.mean().sort_values().index
+    left.boxplot([travels[travels.method == m].ssim for m in order], orientation="horizontal", tick_labels=order)
+    left.set_xlabel("3D SSIM with the truth, inside the brain")
+    means = travels.groupby(["method", "source", "target"]).ssim.mean()
+    gain = (means[OURS] - means["raw"]).unstack()
+    limit = np.nanmax(np.abs(gain.to_numpy()))
+    shown = right.imshow(gain, cmap="RdBu", vmin=-limit, vmax=limit)
+    right.set_xticks(range(len(gain.columns)), gain.columns, rotation=30, ha="right")
+    right.set_yticks(range(len(gain.index)), gain.index)
+    right.set_xlabel("to")
+    right.set_ylabel("from")
+    right.set_title("SSIM gained over raw")
+    for (row, column), value in np.ndenumerate(gain.to_numpy()):
+        if np.isfinite(value):
+            right.text(column, row, f"{value:+.3f}", ha="center", va="center", fontsize=8)
+    figure.colorbar(shown, ax=right)
+    path = folder / "travelers.png"
+    figure.savefig(path, dpi=100)
+    return path
