@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
-from imunity_bids.cli import demo, evaluate, parser, train
+from imunity_bids.cli import demo, evaluate, parser, slurm, train
 
 
 def text() -> str:
     """The help of all commands, as Markdown."""
     parts = ["# Options\n\nMade by `python docs/make_options.py`; do not edit.\n"]
-    tops = [parser.build_parser(), train.build_parser(), evaluate.build_parser(), demo.build_parser()]
+    tops = [
+        parser.build_parser(),
+        train.build_parser(),
+        evaluate.build_parser(),
+        slurm.build_parser(),
+        demo.build_parser(),
+    ]
     for top in tops:
         inner = [
             c for a in top._actions if hasattr(a, "choices") and isinstance(a.choices, dict) for c in a.choices.values()

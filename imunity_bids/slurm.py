@@ -1,0 +1,93 @@
+"""Batch scripts for SLURM: an array with one task per participant, and a job that checks that all is there."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from imunity_bids.bids.plan import Plan
+from imunity_bids.errors import InputMissing
+
+TEMPLATES = Path(__file__).parent / "data" / "slurm"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What one task gets, and where scripts and logs are."""
+
+    folder: Path
+    image: Path | None = None  # Singularity image
+    binds: tuple[Path, ...] = ()
+    max_jobs: int | None = None
+    cpus: int = 2
+    mem_gb: int = 8
+    time: str = "02:00:00"
+    gpu: bool = False
+    sbatch: tuple[str, ...] = ()
+
+
+def write_scripts(plan: Plan, cluster: Cluster, options: list[str]) -> Path:
+    """array.sh, check.sh, submit.sh and participants.txt (those with an image to do); returns submit.sh.
+
+    Raises
+    ------
+    InputMissing
+        The image is not there.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    if cluster.image and not cluster.image.exists():
+        raise InputMissing(f"--image {cluster.image}: no such file")
+    settings = plan.settings
+    labels = sorted({image.subject for image in plan.images})
+    (cluster.folder / "logs").mkdir(parents=True, exist_ok=True)
+    (cluster.folder / "participants.txt").write_text("".join(f"{label}\n" for label in labels))
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    values = {
+        "labels": labels,
+        "folder": cluster.folder,
+        "quoted_folder": shlex.quote(str(cluster.folder)),
+        "dataset": shlex.join([str(settings.bids_dir), str(settings.output_dir)]),
+        "max_jobs": cluster.max_jobs,
+        "cpus": cluster.cpus,
+        "mem_gb": cluster.mem_gb,
+        "time": cluster.time,
+        "sbatch": [*cluster.sbatch, *(["--gpus=1"] if cluster.gpu else [])],
+        "options": shlex.join(options),
+        "run": lambda more: _command(plan, cluster, more),
+    }
+    for name in ("array.sh", "check.sh", "submit.sh"):
+        (cluster.folder / name).write_text(environment.get_template(name).render(values))
+    return cluster.folder / "submit.sh"
+
+
+def submit(script: Path) -> int:
+    """Run submit.sh.
+
+    Raises
+    ------
+    InputMissing
+        There is no sbatch here.
+    """
+    try:
+        return subprocess.run(["bash", str(script)], check=False).returncode
+    except FileNotFoundError as error:
+        raise InputMissing(f"there is no sbatch here; submit from a login node: bash {script}") from error
+
+
+def _command(plan: Plan, cluster: Cluster, more: str) -> str:
+    """Shell words that start imunity: of this environment, or in the container, where every path is what it is here."""
+    if cluster.image is None:
+        return shlex.join([sys.executable, "-m", "imunity_bids.cli.run"])
+    settings = plan.settings
+    binds = [f"{settings.bids_dir}:{settings.bids_dir}:ro", str(settings.output_dir), *map(str, cluster.binds)]
+    words = ["--containall", "--cleanenv", *(["--nv"] if cluster.gpu else [])]
+    for bind in binds:
+        words += ["--bind", bind]
+    runner = '"$(command -v apptainer || command -v singularity)" run'
+    return f"{runner} {shlex.join(words)} {more} {shlex.quote(str(cluster.image))}"
