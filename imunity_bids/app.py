@@ -6,7 +6,10 @@ import logging
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import write_text
@@ -39,10 +42,11 @@ def participant_level(settings: Settings) -> int:
         print(_listing(plan))
         return OK
     _prepare(plan)
-    failures: list[Failure] = []
-    if not settings.reports_only and plan.images:
-        failures = _run(plan)
-    _conclude(plan, failures)
+    with _scratch(settings) as scratch:
+        failures: list[Failure] = []
+        if not settings.reports_only and plan.images:
+            failures = _run(replace(plan, settings=replace(settings, work_dir=scratch)), keep=bool(settings.work_dir))
+        _conclude(plan, failures)
     return _exit_code(plan, failures)
 
 
@@ -107,8 +111,26 @@ def _prepare(plan: Plan) -> None:
     )
 
 
-def _run(plan: Plan) -> list[Failure]:
-    """Run the workflow in a scratch folder of its own, so that parallel jobs do not meet.
+@contextmanager
+def _scratch(settings: Settings) -> Iterator[Path]:
+    """The user's work folder, or one of this run's own, so that parallel jobs do not meet; that one goes at the end.
+
+    Matplotlib's cache goes there too: HOME may be read-only, or shared by a thousand jobs.
+    """
+    folder = settings.work_dir or settings.scratch / settings.run_id
+    (folder / "matplotlib").mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+    try:
+        yield folder
+    finally:
+        if settings.work_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another run is still in there
+                settings.scratch.rmdir()
+
+
+def _run(plan: Plan, keep: bool) -> list[Failure]:
+    """Run the workflow, a group of images at a time; intermediate files stay if the user wants to `keep` them.
 
     Nipype goes through a graph breadth first: all images would be half done, and their intermediate files on the disk,
     before the first is finished. So images go in groups, unless a cluster's queue does the ordering.
@@ -117,8 +139,6 @@ def _run(plan: Plan) -> list[Failure]:
     from imunity_bids.workflows.participants import init_participants_wf
 
     settings = plan.settings
-    scratch = settings.work_dir or settings.scratch / settings.run_id
-    plan = replace(plan, settings=replace(settings, work_dir=scratch))
     size = len(plan.images) if settings.plugin_file else GROUP * max(1, settings.nprocs // settings.omp_nthreads)
     plan, failures = _set_unreadable_aside(plan)
     with Progress(len(plan.images)) as progress:
@@ -129,8 +149,8 @@ def _run(plan: Plan) -> list[Failure]:
                 workflow.write_graph(str(settings.logs / "workflow.dot"), graph2use="colored", simple_form=True)
             execute(workflow, group.settings, progress)
             failures += _failures(group)
-            if settings.work_dir is None:
-                shutil.rmtree(scratch, ignore_errors=True)
+            if not keep:
+                shutil.rmtree(settings.scratch / workflow.name, ignore_errors=True)
             if failures and settings.stop_on_first_crash:
                 break
     return failures

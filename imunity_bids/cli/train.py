@@ -45,6 +45,8 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--decoder", choices=("curves", "synthesis"), default="curves", help="synthesis: the paper's")
     parser.add_argument("--preset", choices=("paper", "code"), default="code", help="weights of the losses")
     parser.add_argument("--ssim", type=float, metavar="WEIGHT", help="of the SSIM term (default: the preset's)")
+    parser.add_argument("--adversarial", type=float, metavar="WEIGHT", help="of the adversary (default: the preset's)")
+    parser.add_argument("--bins", type=int, default=12, help="intensity bins that the encoders see; 0: as in the paper")
     parser.add_argument("--paper-contrast", action="store_true", help="γ only, no other change of contrast")
     parser.add_argument("--no-unlearning", action="store_true", help="leave the site head out")
     parser.add_argument("--spatial-contrast", action="store_true", help="do not pool the contrast code")
@@ -91,12 +93,13 @@ def _harmonizer(options: argparse.Namespace) -> None:
     from imunity_bids.training.slices import hold_out, load_brains
 
     brains, sites = load_brains(options.brains, options.site_column, options.exclude)
-    weights = PRESETS[options.preset]
+    given = {"ssim": options.ssim, "adversarial": options.adversarial}
+    weights = replace(PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None})
     setup = HarmonizerTraining(
         output=options.output,
         axis="axial",
-        architecture=Architecture(options.decoder, pooled_contrast=not options.spatial_contrast),
-        weights=weights if options.ssim is None else replace(weights, ssim=options.ssim),
+        architecture=Architecture(options.decoder, pooled_contrast=not options.spatial_contrast, bins=options.bins),
+        weights=weights,
         paper_contrast=options.paper_contrast,
         unlearn=not options.no_unlearning,
         steps=options.steps,

@@ -27,6 +27,7 @@ class Architecture:
     pooled_contrast: bool = True
     knots: int = 12  # of the curves
     monotone: bool = False
+    bins: int = 0  # of the encoders' input; 0: the intensity itself, as in the paper
 
     @property
     def multiple(self) -> int:
@@ -59,26 +60,35 @@ class Code(NamedTuple):
 
 
 class _Encoder(nn.Module):
-    """`depth` convolutions of stride 2, one of stride 1; ReLU, no normalisation but a fixed one of the input."""
+    """`depth` convolutions of stride 2, one of stride 1; ReLU, no normalisation but a fixed one of the input.
 
-    def __init__(self, width: int, depth: int):
+    With `bins`, the input is the share of every pixel in each of so many overlapping intensity bins: a mean over pixels
+    is then a histogram, and the code of a contrast is learned in half of the steps.
+    """
+
+    def __init__(self, architecture: Architecture):
         super().__init__()
+        width, depth, self.bins = architecture.width, architecture.depth, architecture.bins
         widths = [width * 2**i for i in range(depth)]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip([1, *widths[:-1]], widths, strict=True):
+        for inputs, outputs in zip([self.bins or 1, *widths[:-1]], widths, strict=True):
             layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
         self.last = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.last(self.features((image - CENTRE) / SPREAD * (image > 0)))
+        seen = soft_bins(image, self.bins) if self.bins else (image - CENTRE) / SPREAD
+        return self.last(self.features(seen * (image > 0)))
+
+
+def soft_bins(image: Tensor, count: int) -> Tensor:
+    """(B, 1, H, W) in [0, 1] -> (B, count, H, W): hat functions around evenly spaced intensities; they sum to 1."""
+    centres = torch.linspace(0, 1, count, device=image.device)[:, None, None]
+    return (1 - (image - centres).abs() * (count - 1)).clamp(min=0)
 
 
 class AnatomyEncoder(_Encoder):
     """S1 -> a map of codes that keeps space."""
-
-    def __init__(self, width: int, depth: int):
-        super().__init__(width, depth)
 
     def forward(self, image: Tensor) -> Code:
         """(B, 1, H, W) -> Code of (B, C, H/2^depth, W/2^depth)."""
@@ -88,10 +98,10 @@ class AnatomyEncoder(_Encoder):
 class ContrastEncoder(_Encoder):
     """S2 -> three dense layers "to reduce spatial information"; pooled over the brain, or kept as a map (ablation)."""
 
-    def __init__(self, width: int, depth: int, pooled: bool):
-        super().__init__(width, depth)
-        channels = width * 2 ** (depth - 1)
-        self.pooled = pooled
+    def __init__(self, architecture: Architecture):
+        super().__init__(architecture)
+        channels = 2 * architecture.code_channels
+        self.pooled = architecture.pooled_contrast
         dense = [nn.Conv2d(channels, channels, 1) for _ in range(3)]  # dense along channels, at every position
         self.dense = nn.Sequential(dense[0], nn.ReLU(inplace=True), dense[1], nn.ReLU(inplace=True), dense[2])
 
@@ -179,8 +189,8 @@ class Generator(nn.Module):
     def __init__(self, architecture: Architecture):
         super().__init__()
         self.architecture = architecture
-        self.anatomy = AnatomyEncoder(architecture.width, architecture.depth)
-        self.contrast = ContrastEncoder(architecture.width, architecture.depth, architecture.pooled_contrast)
+        self.anatomy = AnatomyEncoder(architecture)
+        self.contrast = ContrastEncoder(architecture)
         decoders = {"synthesis": SynthesisDecoder, "curves": CurvesDecoder}
         self.decoder = decoders[architecture.decoder](architecture)
         _initialise(self)

@@ -188,23 +188,21 @@ def _step(networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch
     made = networks.generator.decode(anatomy.sample(), style.sample(), one)
 
     weights = setup.weights
-    losses = {
-        "l1": F.l1_loss(made[mask], target[mask]),
-        "kl": anatomy.kl() + style.kl(),
-        "adversarial": _is_real(networks.discriminator(made)),
-    }
+    losses = {"l1": F.l1_loss(made[mask], target[mask]), "kl": anatomy.kl() + style.kl()}
+    if weights.adversarial:
+        losses["adversarial"] = _is_real(networks.discriminator(made))
     if weights.ssim:
         losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made, target)
     if networks.site_head is not None:
         losses["confusion"] = confusion(networks.site_head(anatomy.mean))
     networks.advance("generator", sum(getattr(weights, name) * loss for name, loss in losses.items()))
 
-    seen = networks.discriminator(torch.cat([target, made.detach()]))
-    real, fake = seen.chunk(2)
-    critic = 0.5 * (_is_real(real, smooth=0.9) + F.softplus(fake).mean())
-    networks.advance("discriminator", critic)
-    numbers = {name: loss.item() for name, loss in losses.items()} | {"discriminator": critic.item()}
-
+    numbers = {name: loss.item() for name, loss in losses.items()}
+    if weights.adversarial:
+        real, fake = networks.discriminator(torch.cat([target, made.detach()])).chunk(2)
+        critic = 0.5 * (_is_real(real, smooth=0.9) + F.softplus(fake).mean())
+        networks.advance("discriminator", critic)
+        numbers["discriminator"] = critic.item()
     if networks.site_head is not None:
         logits = networks.site_head(anatomy.mean.detach())
         site_loss = F.cross_entropy(logits, site)  # equation 1

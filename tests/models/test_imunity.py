@@ -57,7 +57,7 @@ def test_curves_are_looked_up_exactly_at_and_between_knots() -> None:
 
 def test_the_pooled_code_does_not_see_where_the_brain_lies() -> None:
     torch.manual_seed(0)
-    encoder = ContrastEncoder(8, 4, pooled=True).eval()
+    encoder = ContrastEncoder(Architecture(width=8)).eval()
     image = torch.zeros(1, 1, 256, 256)  # the window of one code is 63 pixels: the borders must stay out of reach
     image[:, :, 96:128, 96:128] = torch.rand(32, 32)
     moved = image.roll((32, 32), dims=(2, 3))

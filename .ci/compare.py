@@ -1,0 +1,18 @@
+"""compare.py ONE OTHER: the same images, within float32 rounding of the largest value, in two output folders."""
+
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+one, other = map(Path, sys.argv[1:])
+names = sorted(p.relative_to(one) for p in one.glob("sub-*/**/*.nii.gz"))
+theirs = sorted(p.relative_to(other) for p in other.glob("sub-*/**/*.nii.gz"))
+assert names and names == theirs, f"different files: {set(names) ^ set(theirs)}"
+worst = 0.0
+for name in names:
+    a, b = (np.asarray(nib.load(folder / name).dataobj, np.float64) for folder in (one, other))
+    worst = max(worst, float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-6)))
+print(f"{len(names)} images, largest relative difference {worst:.2e}")
+sys.exit(worst > 1e-5)
