@@ -47,6 +47,10 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--ssim", type=float, metavar="WEIGHT", help="of the SSIM term (default: the preset's)")
     parser.add_argument("--adversarial", type=float, metavar="WEIGHT", help="of the adversary (default: the preset's)")
     parser.add_argument("--bins", type=int, default=12, help="intensity bins that the encoders see; 0: as in the paper")
+    parser.add_argument(
+        "--no-prematch", action="store_false", dest="prematch",
+        help="do not match the input's histogram to the reference's first",
+    )  # fmt: skip
     parser.add_argument("--paper-contrast", action="store_true", help="γ only, no other change of contrast")
     parser.add_argument("--no-unlearning", action="store_true", help="leave the site head out")
     parser.add_argument("--spatial-contrast", action="store_true", help="do not pool the contrast code")
@@ -98,7 +102,12 @@ def _harmonizer(options: argparse.Namespace) -> None:
     setup = HarmonizerTraining(
         output=options.output,
         axis="axial",
-        architecture=Architecture(options.decoder, pooled_contrast=not options.spatial_contrast, bins=options.bins),
+        architecture=Architecture(
+            options.decoder,
+            pooled_contrast=not options.spatial_contrast,
+            bins=options.bins,
+            prematch=options.prematch,
+        ),
         weights=weights,
         paper_contrast=options.paper_contrast,
         unlearn=not options.no_unlearning,

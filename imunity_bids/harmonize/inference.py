@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imunity_bids.models.bundle import AXES, Bundle, Reference
-from imunity_bids.models.imunity import Generator
+from imunity_bids.models.imunity import DARKEST, Generator
+from imunity_bids.models.quantiles import match, quantiles
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def contrast_codes(volume: np.ndarray, bundle: Bundle, slices: int) -> dict[str,
 
 def intensity_quantiles(volume: np.ndarray, mask: np.ndarray) -> Tensor:
     """Intensities inside the mask at 0, 1, …, 100 %."""
-    return torch.from_numpy(np.quantile(volume[mask], np.linspace(0, 1, 101)).astype(np.float32))
+    return quantiles(torch.from_numpy(volume[mask]))
 
 
 def harmonize(
@@ -84,6 +85,8 @@ def harmonize(
     """
     box = _bounding_box(mask)
     inside = volume[box] * mask[box]
+    if bundle.generators[AXES[0]].architecture.prematch:
+        inside = _prematched(inside, mask[box], reference.quantiles)
     stack = np.stack(
         [_one_axis(inside, bundle.generators[axis], axis, reference.codes[axis], compute) for axis in AXES]
     )
@@ -92,6 +95,15 @@ def harmonize(
     fused[box] = np.median(stack, axis=0) * mask[box]
     spread[box] = stack.std(axis=0) * mask[box]
     return fused, spread
+
+
+def _prematched(volume: np.ndarray, mask: np.ndarray, target: Tensor) -> np.ndarray:
+    """The brain with the reference's histogram: what is left to the networks is what a histogram cannot know."""
+    values = torch.from_numpy(volume[mask])
+    out = np.zeros_like(volume)
+    matched = match(values[None], quantiles(values)[None], target[None])[0]
+    out[mask] = matched.clamp(DARKEST, 1).numpy()
+    return out
 
 
 def _one_axis(volume: np.ndarray, generator: Generator, axis: str, code: Tensor, compute: Compute) -> np.ndarray:

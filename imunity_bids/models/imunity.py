@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CENTRE, SPREAD = 0.55, 0.15  # of the intensities in a brain: uncentred, two contrasts look nearly alike to an encoder
+DARKEST = 0.004  # inside the brain, so that the brain can be told from the background
 HEAD_STD = 0.005
 LOG_VARIANCE_START = -6.0  # from zero, the noise drowns the codes for the first thousand steps
 
@@ -28,6 +29,7 @@ class Architecture:
     knots: int = 12  # of the curves
     monotone: bool = False
     bins: int = 0  # of the encoders' input; 0: the intensity itself, as in the paper
+    prematch: bool = False  # the input's histogram is matched to the reference's before the networks see it
 
     @property
     def multiple(self) -> int:

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from imunity_bids.evaluation.sequences import decayed, mprage, spgr
 from imunity_bids.image.white_stripe import WHITE_MATTER
-from imunity_bids.models.imunity import apply_curves
+from imunity_bids.models.imunity import DARKEST, apply_curves
+from imunity_bids.models.quantiles import match
 
 KNOTS = 24
 GAMMA = (0.5, 1.5)
-DARKEST = 0.004  # inside the brain, so that the brain can be told from the background
 
 
 def identity_curves(count: int) -> Tensor:
@@ -117,6 +117,29 @@ def _interpolate(at: Tensor, values: Tensor) -> Tensor:
 def recolour(image: Tensor, curves: Tensor) -> Tensor:
     """Apply one curve per image, or a coarse map of curves; the brain stays above 0, the background 0."""
     return apply_curves(curves, image).clamp(DARKEST, 1) * (image > 0)
+
+
+def prematch(image: Tensor, own: Tensor, source: Tensor, other: Tensor, target: Tensor) -> Tensor:
+    """What inference does to S1: its histogram becomes that of ANOTHER brain in the target contrast.
+
+    Parameters
+    ----------
+    image
+        S1 in its source contrast.
+    own, other
+        Quantiles of S1's brain and of the reference's brain before their contrasts changed, (B, Q).
+    source, target
+        The curves that changed them, (B, K, h, w).
+    """
+    have, want = (_through(values, curves) for values, curves in ((own, source), (other, target)))
+    matched = match(image.flatten(1), have, want).reshape(image.shape)
+    return matched.clamp(DARKEST, 1) * (image > 0)
+
+
+def _through(values: Tensor, curves: Tensor) -> Tensor:
+    """Quantiles (B, Q) after the mean curve of each map; sorted, since a curve may fall a little."""
+    mean = curves.mean(dim=(2, 3), keepdim=True)
+    return apply_curves(mean, values[:, None, None]).flatten(1).clamp(DARKEST, 1).sort(dim=1).values
 
 
 def scanner(image: Tensor, g: torch.Generator) -> Tensor:

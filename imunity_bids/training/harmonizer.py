@@ -14,7 +14,7 @@ from tqdm import tqdm
 from imunity_bids.models.imunity import Architecture, CodeHead, Discriminator, Generator
 from imunity_bids.training import contrast
 from imunity_bids.training.run import Average, Run, weights_to_start_with
-from imunity_bids.training.slices import Brain, Pairs
+from imunity_bids.training.slices import Batch, Brain, Pairs
 
 
 @dataclass(frozen=True)
@@ -143,19 +143,19 @@ def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int,
     return setup.output / "best.pt"
 
 
-def make_pair(
-    one: Tensor, two: Tensor, means: Tensor, paper: bool, g: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input.
-
-    Slices (B, 1, H, W); `means` are the CSF and gray means of their brains, (B, 2).
-    """
-    if paper:
+def make_pair(batch: Batch, setup: HarmonizerTraining, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input."""
+    one, two = batch.one, batch.two
+    if setup.paper_contrast:
         target = contrast.gamma_curves(len(one), g)
-        return one, contrast.recolour(two, target), contrast.recolour(one, target)
-    target, source = _random_contrasts(means, g), _random_contrasts(means, g)
-    seen = contrast.scanner(contrast.recolour(one, source), g)
-    reference = contrast.scanner(contrast.recolour(two, target), g)
+        source = contrast.identity_curves(len(one))
+        seen, reference = one, contrast.recolour(two, target)
+    else:
+        target, source = _random_contrasts(batch.means, g), _random_contrasts(batch.means, g)
+        seen = contrast.scanner(contrast.recolour(one, source), g)
+        reference = contrast.scanner(contrast.recolour(two, target), g)
+    if setup.architecture.prematch:
+        seen = contrast.prematch(seen, batch.own, source, batch.other, target)
     # a scanner's uneven fields are in the images, but not in what is asked for
     return seen, reference, contrast.recolour(one, target.mean(dim=(2, 3), keepdim=True))
 
@@ -179,9 +179,9 @@ def _step(networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch
     """The three updates of a batch: generator, discriminator, site head on frozen features."""
     from monai.losses import SSIMLoss
 
-    one, two, means, site = pairs.batch(setup.batch, g)
-    one, two, target = (t.to(setup.device) for t in make_pair(one, two, means, setup.paper_contrast, g))
-    site = site.to(setup.device)
+    batch = pairs.batch(setup.batch, g)
+    one, two, target = (t.to(setup.device) for t in make_pair(batch, setup, g))
+    site = batch.site.to(setup.device)
     mask = target > 0
     anatomy = networks.generator.anatomy(one)
     style = networks.generator.contrast(two)
@@ -239,5 +239,5 @@ def _untouched(setup: HarmonizerTraining, judge: Pairs) -> float:
 
 def _fixed_pairs(setup: HarmonizerTraining, judge: Pairs) -> list[tuple[Tensor, Tensor, Tensor]]:
     g = torch.Generator().manual_seed(0)
-    batches = [judge.batch(16, g)[:3] for _ in range(4)]
-    return [tuple(t.to(setup.device) for t in make_pair(*batch, setup.paper_contrast, g)) for batch in batches]
+    batches = [judge.batch(16, g) for _ in range(4)]
+    return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g)) for batch in batches]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from imunity_bids.errors import InputMissing
 from imunity_bids.models.bundle import AXES
+from imunity_bids.models.quantiles import quantiles
 
 APART = 10  # slices between S1 and S2 at least
 BRAIN_SHARE = 0.01  # of a slice that is used
@@ -87,6 +89,17 @@ def _sites(folder: Path, column: str) -> dict[str, str]:
     return dict(zip(table.participant_id, table[column], strict=True)) if column in table else {}
 
 
+class Batch(NamedTuple):
+    """Pairs of slices and what is known of their brains."""
+
+    one: Tensor  # S1, (B, 1, crop, crop) float32, with some brain in each
+    two: Tensor  # S2 of the same brain
+    means: Tensor  # of CSF and gray matter, (B, 2)
+    own: Tensor  # intensity quantiles of the brain, (B, Q)
+    other: Tensor  # of another brain of the same site
+    site: Tensor  # (B)
+
+
 class Pairs:
     """Random crops of S1 and S2 along one axis; every batch has a slice of each site, as far as it is long enough."""
 
@@ -97,18 +110,22 @@ class Pairs:
             torch.nonzero((stack > 0).float().mean(dim=(1, 2)) >= BRAIN_SHARE).flatten() for stack in self.stacks
         ]
         self.means = torch.stack([brain.means for brain in brains])
+        self.quantiles = torch.stack([quantiles(brain.volume[brain.volume > 0]) for brain in brains])
         self.sites = torch.tensor([brain.site for brain in brains])
         self.by_site = [torch.nonzero(self.sites == site).flatten() for site in self.sites.unique()]
 
-    def batch(self, size: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """S1 and S2, (B, 1, crop, crop) float32 with some brain in each, tissue means (B, 2) and sites (B)."""
-        chosen = []
+    def batch(self, size: int, g: torch.Generator) -> Batch:
+        """As many pairs, in turn from each site."""
+        chosen, others = [], []
         for index in range(size):
             members = self.by_site[index % len(self.by_site)]
-            chosen.append(int(members[torch.randint(len(members), (1,), generator=g)]))
+            for drawn in (chosen, others):
+                drawn.append(int(members[torch.randint(len(members), (1,), generator=g)]))
         pairs = [self._pair(brain, g) for brain in chosen]
         first, second = (torch.stack(part)[:, None].float() for part in zip(*pairs, strict=True))
-        return first, second, self.means[chosen], self.sites[chosen]
+        return Batch(
+            first, second, self.means[chosen], self.quantiles[chosen], self.quantiles[others], self.sites[chosen]
+        )
 
     def _pair(self, brain: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
         usable = self.usable[brain]

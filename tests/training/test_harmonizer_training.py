@@ -15,7 +15,7 @@ from imunity_bids.models.imunity import Architecture
 from imunity_bids.training import contrast
 from imunity_bids.training.bundle import train_bundle
 from imunity_bids.training.harmonizer import HarmonizerTraining, confusion, make_pair, train_harmonizer
-from imunity_bids.training.slices import APART, Brain, Pairs, hold_out, load_brains
+from imunity_bids.training.slices import APART, Batch, Brain, Pairs, hold_out, load_brains
 
 
 def brains(count: int, sites: int, size: int = 40) -> list[Brain]:
@@ -41,9 +41,10 @@ def test_slices_of_a_pair_are_apart_and_sites_are_balanced() -> None:
     stack = torch.zeros(40, 40, 40)
     stack[:, 5:35, 5:35] = (torch.arange(40)[:, None, None] + 1) / 64  # the intensity names the slice
     pairs = Pairs([Brain("a", 0, stack.half()), Brain("b", 1, stack.half())], "sagittal", 32)
-    one, two, means, site = pairs.batch(16, torch.Generator().manual_seed(0))
+    one, two, means, own, other, site = pairs.batch(16, torch.Generator().manual_seed(0))
     assert site.tolist() == [0, 1] * 8
     assert means.shape == (16, 2)
+    assert own.shape == other.shape == (16, 101)
     number = [round(t[t > 0].max().item() * 64) for t in one], [round(t[t > 0].max().item() * 64) for t in two]
     assert all(abs(a - b) >= APART for a, b in zip(*number, strict=True))
 
@@ -77,9 +78,12 @@ def test_a_sequence_moves_tissues_together_and_leaves_white_matter() -> None:
 
 def test_a_pair_has_one_contrast() -> None:
     image = torch.linspace(0, 0.9, 32 * 32).reshape(1, 1, 32, 32).expand(6, -1, -1, -1)
+    means = torch.tensor([[0.2, 0.5]]).expand(6, 2)
+    even = torch.linspace(0, 0.9, 101).expand(6, -1)
     for paper in (True, False):
-        means = torch.tensor([[0.2, 0.5]]).expand(6, 2)
-        _, two, target = make_pair(image, image, means, paper, torch.Generator().manual_seed(1))
+        plan = setup(Path(), paper_contrast=paper)
+        batch = Batch(image, image, means, even, even, torch.zeros(6))
+        _, two, target = make_pair(batch, plan, torch.Generator().manual_seed(1))
         noise_and_fields = 0.0 if paper else 0.08
         assert (two - target).abs().mean(dim=(1, 2, 3)).max() <= noise_and_fields
 
@@ -140,3 +144,13 @@ def test_from_folders_to_a_bundle(tmp_path: Path) -> None:
     bundle = load_bundle(folder)
     assert set(bundle.references) == {"default", "one", "two"}
     assert bundle.card["training"]["brains"] == {"one": 2, "two": 2}
+
+
+def test_a_prematched_slice_of_the_same_histogram_is_its_target() -> None:
+    image = torch.linspace(0.01, 0.65, 48 * 48).reshape(1, 1, 48, 48).expand(8, -1, -1, -1)
+    even = torch.linspace(0.01, 0.65, 101).expand(8, -1)
+    g = torch.Generator().manual_seed(0)
+    source, target = contrast.random_curves(8, g), contrast.random_curves(8, g)
+    matched = contrast.prematch(contrast.recolour(image, source), even, source, even, target)
+    # between two quantiles the curves are taken for straight
+    torch.testing.assert_close(matched, contrast.recolour(image, target), atol=0.01, rtol=0)
