@@ -36,7 +36,7 @@ CONF
 
 say "base image"
 base=$CACHE/base-$(sha256sum .ci/base-image.sh | cut -c1-12)-$(date +%Y%m).tar
-[ -s "$base" ] || { .ci/base-image.sh "$work/base.tar" && mv "$work/base.tar" "$base"; }
+[ -s "$base" ] || { .ci/base-image.sh "$work/base.tar" >"$work/base.log" 2>&1 && mv "$work/base.tar" "$base"; }
 podman import -q -c 'CMD ["bash"]' "$base" docker.io/library/debian:bookworm-slim
 
 # the source that travels into the images, with the template where this machine has it

@@ -14,7 +14,7 @@ from imunity_bids.models.bundle import load_bundle
 from imunity_bids.models.imunity import Architecture
 from imunity_bids.training import contrast
 from imunity_bids.training.bundle import train_bundle
-from imunity_bids.training.harmonizer import HarmonizerTraining, confusion, make_pair, train_harmonizer
+from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining, confusion, make_pair, train_harmonizer
 from imunity_bids.training.slices import APART, Batch, Brain, Pairs, hold_out, load_brains
 
 
@@ -154,3 +154,26 @@ def test_a_prematched_slice_of_the_same_histogram_is_its_target() -> None:
     matched = contrast.prematch(contrast.recolour(image, source), even, source, even, target)
     # between two quantiles the curves are taken for straight
     torch.testing.assert_close(matched, contrast.recolour(image, target), atol=0.01, rtol=0)
+
+
+def test_unlearning_makes_the_site_head_guess(tmp_path: Path) -> None:
+    """The site is written into the image, as stripes; the head finds it in the code unless the encoder is confused."""
+    stripes = 1 - 0.5 * (torch.arange(40) // 2 % 2)
+    known = [
+        replace(brain, site=index % 2, volume=brain.volume * stripes[:, None] if index % 2 else brain.volume)
+        for index, brain in enumerate(brains(4, 1))
+    ]
+    last = {}
+    for weight in (0.0, 10.0):
+        losses = replace(PRESETS["code"], confusion=weight, adversarial=0, ssim=0)
+        plan = setup(
+            tmp_path / str(weight), architecture=Architecture(width=8), weights=losses, paper_contrast=True,
+            steps=400, batch=16, every=100, rate=1e-3,
+        )  # fmt: skip
+        train_harmonizer(plan, known, 2, known)
+        last[weight] = torch.load(plan.output / "last.pt", weights_only=True)["rows"][-1]
+    chance = np.log(2)  # cross-entropy of a head that guesses
+    assert last[0.0]["site"] < 0.4 * chance
+    assert last[0.0]["site_accuracy"] > 0.9
+    assert last[10.0]["site"] > 0.93 * chance
+    assert last[10.0]["l1"] < 1.3 * last[0.0]["l1"]  # and the images did not pay for it
