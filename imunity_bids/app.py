@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -120,6 +121,10 @@ def _scratch(settings: Settings) -> Iterator[Path]:
     folder = settings.work_dir or settings.scratch / settings.run_id
     (folder / "matplotlib").mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # a read-only container without /tmp
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
     try:
         yield folder
     finally:

@@ -34,6 +34,7 @@ PRESETS = {
 }
 
 KIND_SHARES = (0.15, 0.15, 0.3, 0.4)  # own contrast, γ, random curve, simulated sequence
+PREMATCHED = 0.5  # share of the inputs; with all of them too little is left to learn the contrast code from
 UNEVEN = 0.15  # largest standard deviation of the transmit field
 
 
@@ -143,7 +144,9 @@ def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int,
     return setup.output / "best.pt"
 
 
-def make_pair(batch: Batch, setup: HarmonizerTraining, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def make_pair(
+    batch: Batch, setup: HarmonizerTraining, g: torch.Generator, prematched: float = PREMATCHED
+) -> tuple[Tensor, Tensor, Tensor]:
     """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input."""
     one, two = batch.one, batch.two
     if setup.paper_contrast:
@@ -155,7 +158,8 @@ def make_pair(batch: Batch, setup: HarmonizerTraining, g: torch.Generator) -> tu
         seen = contrast.scanner(contrast.recolour(one, source), g)
         reference = contrast.scanner(contrast.recolour(two, target), g)
     if setup.architecture.prematch:
-        seen = contrast.prematch(seen, batch.own, source, batch.other, target)
+        matched = contrast.prematch(seen, batch.own, source, batch.other, target)
+        seen = torch.where(torch.rand(len(one), 1, 1, 1, generator=g) < prematched, matched, seen)
     # a scanner's uneven fields are in the images, but not in what is asked for
     return seen, reference, contrast.recolour(one, target.mean(dim=(2, 3), keepdim=True))
 
@@ -240,4 +244,4 @@ def _untouched(setup: HarmonizerTraining, judge: Pairs) -> float:
 def _fixed_pairs(setup: HarmonizerTraining, judge: Pairs) -> list[tuple[Tensor, Tensor, Tensor]]:
     g = torch.Generator().manual_seed(0)
     batches = [judge.batch(16, g) for _ in range(4)]
-    return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g)) for batch in batches]
+    return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g, prematched=1)) for batch in batches]
