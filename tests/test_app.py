@@ -11,7 +11,7 @@ from imunity_bids.settings import Settings
 
 
 @pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without any folder for temporary files, as a read-only container is."""
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/no"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,27 @@ def execute(workflow: Any, settings: Settings, progress: Progress) -> None:
         workflow.run(plugin=name, plugin_args=arguments)
     except (RuntimeError, NodeExecutionError) as error:  # its images are named, with their reason, by the caller
         log.debug("workflow ended with failed nodes: %s", error)
+    if name == "SLURMGraph":
+        _wait_for_slurm(settings.scratch)
+
+
+def _wait_for_slurm(folder: Path, seconds: float = 5) -> None:
+    """SLURMGraph returns when all is submitted: wait for our jobs, whose scripts are below `folder`.
+
+    Those that depend on a failed one would stay in the queue forever; they are cancelled.
+    """
+    while True:
+        listing = subprocess.run(
+            ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%r|%o"],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        jobs = [line.split("|", 2) for line in listing.splitlines()]
+        ours = [(number, reason) for number, reason, command in jobs if Path(command).is_relative_to(folder)]
+        if dead := [number for number, reason in ours if reason == "DependencyNeverSatisfied"]:
+            subprocess.run(["scancel", *dead], check=True)
+        if len(dead) == len(ours):
+            return
+        time.sleep(seconds)
 
 
 def _configure(settings: Settings) -> None:
