@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from imunity_bids.bids.inputs import T1w
@@ -129,9 +130,14 @@ def _scratch(settings: Settings) -> Iterator[Path]:
         yield folder
     finally:
         if settings.work_dir is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # another run is still in there
-                settings.scratch.rmdir()
+            # multiprocessing may have its sockets in there until the interpreter ends: it removes them at priority -100
+            Finalize(None, _remove, (folder,), exitpriority=-200)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # another run is still in there
+        folder.parent.rmdir()
 
 
 def _run(plan: Plan, keep: bool) -> list[Failure]:

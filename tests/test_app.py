@@ -1,39 +1,54 @@
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+NO_TMP = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/no']; "
+RUN = """
+from multiprocessing import get_context
+from pathlib import Path
 from imunity_bids.app import _scratch
 from imunity_bids.settings import Settings
+out, work = Path({out!r}), {work!r}
+with _scratch(Settings(out / "in", out, work_dir=work and Path(work), run_id="now")) as folder:
+    process = get_context("forkserver").Process(target=print, args=("worked",))
+    process.start()
+    process.join()
+    print(folder, sorted(path.name[:5] for path in folder.iterdir()))
+"""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0
+    assert done.stderr == ""
+    return done.stdout
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without any folder for temporary files, as a read-only container is."""
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/no"])
-    monkeypatch.setenv("TMPDIR", "/proc/no")
-    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+def short_path() -> Iterator[Path]:
+    """A socket's path has 107 characters at most; pytest's folders leave too few."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
-def test_scratch_serves_where_nothing_else_is_writable_and_goes(nowhere: None, tmp_path: Path) -> None:
-    settings = Settings(tmp_path / "in", tmp_path / "out", run_id="now")
-    with _scratch(settings) as folder:
-        assert Path(tempfile.mkdtemp()).is_relative_to(folder)
-        assert Path(os.environ["MPLCONFIGDIR"]).is_relative_to(folder)
-    assert not settings.scratch.exists()
+@pytest.mark.parametrize("no_tmp", ["", NO_TMP], ids=["with /tmp", "without /tmp"])
+def test_scratch_serves_a_pool_of_processes_and_goes_quietly(no_tmp: str, short_path: Path) -> None:
+    said = run(no_tmp + RUN.format(out=str(short_path), work=None))
+    assert "worked" in said
+    assert ("pymp-" in said) == bool(no_tmp)
+    assert not (short_path / ".imunity_work").exists()
 
 
 def test_the_users_work_folder_and_that_of_another_run_stay(tmp_path: Path) -> None:
-    mine = Settings(tmp_path / "in", tmp_path / "out", work_dir=tmp_path / "work")
-    with _scratch(mine) as folder:
-        assert folder == tmp_path / "work"
-    assert folder.exists()
-    own = Settings(tmp_path / "in", tmp_path / "out", run_id="a")
-    (own.scratch / "b").mkdir(parents=True)
-    with _scratch(own):
-        pass
-    assert list(own.scratch.iterdir()) == [own.scratch / "b"]
+    run(RUN.format(out=str(tmp_path / "out"), work=str(tmp_path / "work")))
+    assert (tmp_path / "work").exists()
+    other = tmp_path / "out" / ".imunity_work" / "other"
+    other.mkdir(parents=True)
+    run(RUN.format(out=str(tmp_path / "out"), work=None))
+    assert list(other.parent.iterdir()) == [other]

@@ -57,7 +57,9 @@ def execute(workflow: Any, settings: Settings, progress: Progress) -> None:
     """
     from nipype.pipeline.engine.nodes import NodeExecutionError
 
-    _configure(settings)
+    options = _configure(settings)
+    for part, values in options.items():  # the workflow took its own copy of the options when it was built
+        workflow.config[part] = {**workflow.config.get(part, {}), **values}
     name, arguments = plugin(settings)
     arguments["status_callback"] = progress
     try:
@@ -87,7 +89,7 @@ def _wait_for_slurm(folder: Path, seconds: float = 5) -> None:
         time.sleep(seconds)
 
 
-def _configure(settings: Settings) -> None:
+def _configure(settings: Settings) -> dict[str, dict[str, str]]:
     """Nipype's options, here and, by a file, in its worker processes; nothing is read from or written to HOME."""
     from nipype import config
     from nipype import logging as nipype_logging
@@ -116,6 +118,7 @@ def _configure(settings: Settings) -> None:
         "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(settings.omp_nthreads),
         "OMP_NUM_THREADS": str(settings.omp_nthreads),
     }
+    return options
 
 
 def plugin(settings: Settings) -> tuple[str, dict[str, Any]]:
