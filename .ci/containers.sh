@@ -162,12 +162,17 @@ if [ ! -s "$sif" ]; then
     mkdir -p "$config"
     printf '[[registry]]\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "127.0.0.1:5000"\ninsecure = true\n' \
         >"$config/registries.conf"
-    cp -RL "$wheels" "$work/wheels"
+    # a build may bind to folders that exist only; /mnt does
+    mkdir "$work/mnt"
+    cp -L "$ca" "$work/mnt/ca.crt"
+    cp -RL "$wheels" "$work/mnt/wheels"
+    printf '[global]\ncert = /mnt/ca.crt\nfind-links = /mnt/wheels\n' >"$work/mnt/pip.conf"
     chown -R "${CIUSER:-apptci}" "$source" "$home" "/home/${CIUSER:-apptci}"
     SECONDS=0
     (cd "$source" && user env APPTAINER_TMPDIR="$home" APPTAINER_CACHEDIR="$home" \
+        APPTAINERENV_PIP_CONFIG_FILE=/mnt/pip.conf \
         apptainer build --fakeroot --mksquashfs-args "-comp zstd -Xcompression-level 1" \
-        --bind "$ca:/run/ci/ca.crt,$work/pip.conf:/etc/pip.conf,$work/wheels:/run/ci/wheels" \
+        --bind "$work/mnt:/mnt" \
         --build-arg TEMPLATES="$templates" "$home/imunity.sif" Singularity.def >"$work/sif.log" 2>&1) ||
         { tail -50 "$work/sif.log"; exit 1; }
     echo "built in $SECONDS s, $(stat -c %s "$home/imunity.sif") bytes"

@@ -47,6 +47,7 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--ssim", type=float, metavar="WEIGHT", help="of the SSIM term (default: the preset's)")
     parser.add_argument("--adversarial", type=float, metavar="WEIGHT", help="of the adversary (default: the preset's)")
     parser.add_argument("--bins", type=int, default=12, help="intensity bins that the encoders see; 0: as in the paper")
+    parser.add_argument("--smooth", type=int, default=9, help="odd; curves are averaged over so many positions of 4 px")
     parser.add_argument(
         "--no-prematch", action="store_false", dest="prematch",
         help="do not match the input's histogram to the reference's first",
@@ -106,6 +107,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
             options.decoder,
             pooled_contrast=not options.spatial_contrast,
             bins=options.bins,
+            smooth=options.smooth,
             prematch=options.prematch,
         ),
         weights=weights,

@@ -6,6 +6,7 @@ Sizes are those of the authors' code at width 32 and depth 4: 3,135,361 paramete
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 CENTRE, SPREAD = 0.55, 0.15  # of the intensities in a brain: uncentred, two contrasts look nearly alike to an encoder
 DARKEST = 0.004  # inside the brain, so that the brain can be told from the background
 HEAD_STD = 0.005
-LOG_VARIANCE_START = -6.0  # from zero, the noise drowns the codes for the first thousand steps
+LOG_VARIANCE_START = -10.0  # codes are about 0.2 large: with more noise than 0.01 they drown for thousands of steps
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Architecture:
     pooled_contrast: bool = True
     knots: int = 12  # of the curves
     monotone: bool = False
+    smooth: int = 1  # curves are averaged over so many positions a side, each four pixels wide
     bins: int = 0  # of the encoders' input; 0: the intensity itself, as in the paper
     prematch: bool = False  # the input's histogram is matched to the reference's before the networks see it
 
@@ -154,6 +156,7 @@ class CurvesDecoder(nn.Module):
         widths = [channels // 2 ** (i + 1) for i in range(architecture.depth - 2)]
         self.knots = architecture.knots
         self.monotone = architecture.monotone
+        self.smooth = architecture.smooth
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(channels, channels, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -161,9 +164,11 @@ class CurvesDecoder(nn.Module):
         )
         self.head = nn.Conv2d(widths[-1], self.knots, 3, padding=1)
 
-    def curves(self, code: Tensor) -> Tensor:
+    def curves(self, code: Tensor, image: Tensor) -> Tensor:
         """Values of the curves at knots that divide [0, 1] evenly: (B, K, H/4, W/4)."""
         raw = self.head(self.layers(code))
+        if self.smooth > 1:
+            raw = _mean_over_brain(raw, image, self.smooth)
         if not self.monotone:
             return torch.linspace(0, 1, self.knots, device=raw.device)[:, None, None] + raw
         steps = F.softplus(raw[:, 1:] + torch.tensor(1.0).expm1().log()) / (self.knots - 1)
@@ -171,7 +176,14 @@ class CurvesDecoder(nn.Module):
 
     def forward(self, code: Tensor, image: Tensor) -> Tensor:
         """Codes (B, 2C, h, w) and the slice (B, 1, H, W) -> slice in [0, 1]."""
-        return apply_curves(self.curves(code), image).clamp(0, 1) * (image > 0)
+        return apply_curves(self.curves(code, image), image).clamp(0, 1) * (image > 0)
+
+
+def _mean_over_brain(values: Tensor, image: Tensor, size: int) -> Tensor:
+    """Moving average of a coarse map over those of its positions that hold brain; elsewhere over all."""
+    brain = F.adaptive_avg_pool2d((image > 0).float(), values.shape[-2:]) + 1e-4
+    mean = partial(F.avg_pool2d, kernel_size=size, stride=1, padding=size // 2)
+    return mean(values * brain) / mean(brain)
 
 
 def apply_curves(curves: Tensor, image: Tensor) -> Tensor:

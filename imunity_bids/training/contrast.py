@@ -31,7 +31,7 @@ def gamma_curves(count: int, g: torch.Generator, anchor: float = 1.0) -> Tensor:
     return (anchor * (_positions() / anchor) ** gamma)[..., None, None]
 
 
-def random_curves(count: int, g: torch.Generator, strength: float = 0.5) -> Tensor:
+def random_curves(count: int, g: torch.Generator, strength: float = 0.3) -> Tensor:
     """Monotone curves through (0, 0) and (0.7, 0.7) with random slopes, log-normal with σ = `strength`."""
     slopes = (strength * torch.randn(count, 5, generator=g)).exp()
     slopes = F.interpolate(slopes[:, None], size=KNOTS - 1, mode="linear", align_corners=True)[:, 0]

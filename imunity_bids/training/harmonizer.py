@@ -33,7 +33,7 @@ PRESETS = {
     "code": Weights(adversarial=2, confusion=0.01, l1=100, kl=1e-6, ssim=1),
 }
 
-KIND_SHARES = (0.15, 0.15, 0.3, 0.4)  # own contrast, γ, random curve, simulated sequence
+KIND_SHARES = (0.15, 0.1, 0.15, 0.6)  # own contrast, γ, random curve, simulated sequence
 PREMATCHED = 0.5  # share of the inputs; with all of them too little is left to learn the contrast code from
 UNEVEN = 0.15  # largest standard deviation of the transmit field
 

@@ -10,7 +10,9 @@ from imunity_bids.models.imunity import (
     ContrastEncoder,
     Discriminator,
     Generator,
+    _mean_over_brain,
     apply_curves,
+    soft_bins,
 )
 
 
@@ -76,3 +78,20 @@ def test_inference_uses_means_only() -> None:
     image = torch.rand(1, 1, 32, 32)
     code = generator.contrast(image).mean
     assert torch.equal(generator(image, code), generator(image, code))
+
+
+def test_curves_are_averaged_over_the_brain_alone() -> None:
+    values = torch.zeros(1, 2, 8, 8)
+    values[..., :4] = 1.0
+    image = torch.zeros(1, 1, 32, 32)
+    image[..., :16] = 0.5  # brain where the values are 1
+    mean = _mean_over_brain(values, image, 5)
+    assert torch.allclose(mean[..., :4], torch.ones(1, 2, 8, 4), atol=1e-3)
+
+
+def test_soft_bins_share_every_pixel_out() -> None:
+    image = torch.rand(2, 1, 5, 5)
+    bins = soft_bins(image, 12)
+    torch.testing.assert_close(bins.sum(dim=1, keepdim=True), torch.ones_like(image))
+    centres = torch.linspace(0, 1, 12)[:, None, None]
+    torch.testing.assert_close((bins * centres).sum(dim=1, keepdim=True), image)
