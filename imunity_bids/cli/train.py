@@ -46,6 +46,9 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--preset", choices=("paper", "code"), default="code", help="weights of the losses")
     parser.add_argument("--ssim", type=float, metavar="WEIGHT", help="of the SSIM term (default: the preset's)")
     parser.add_argument("--adversarial", type=float, metavar="WEIGHT", help="of the adversary (default: the preset's)")
+    parser.add_argument(
+        "--levels", type=float, metavar="WEIGHT", default=50.0, help="of the tissue levels in the codes"
+    )
     parser.add_argument("--bins", type=int, default=12, help="intensity bins that the encoders see; 0: as in the paper")
     parser.add_argument("--smooth", type=int, default=9, help="odd; curves are averaged over so many positions of 4 px")
     parser.add_argument(
@@ -98,7 +101,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
     from imunity_bids.training.slices import hold_out, load_brains
 
     brains, sites = load_brains(options.brains, options.site_column, options.exclude)
-    given = {"ssim": options.ssim, "adversarial": options.adversarial}
+    given = {"ssim": options.ssim, "adversarial": options.adversarial, "levels": options.levels}
     weights = replace(PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None})
     setup = HarmonizerTraining(
         output=options.output,

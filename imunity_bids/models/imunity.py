@@ -85,6 +85,12 @@ class _Encoder(nn.Module):
         return self.last(self.features(seen * (image > 0)))
 
 
+def mean_in_brain(features: Tensor, image: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, 1, 1): mean over the positions that see some brain."""
+    brain = F.max_pool2d((image > 0).float(), image.shape[-1] // features.shape[-1])
+    return (features * brain).sum(dim=(2, 3), keepdim=True) / brain.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+
+
 def soft_bins(image: Tensor, count: int) -> Tensor:
     """(B, 1, H, W) in [0, 1] -> (B, count, H, W): hat functions around evenly spaced intensities; they sum to 1."""
     centres = torch.linspace(0, 1, count, device=image.device)[:, None, None]
@@ -113,9 +119,7 @@ class ContrastEncoder(_Encoder):
         """(B, 1, H, W) -> Code of (B, C, 1, 1) where pooled."""
         features = F.relu(super().forward(image))
         if self.pooled:
-            brain = F.max_pool2d((image > 0).float(), image.shape[-1] // features.shape[-1])
-            weight = brain / brain.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-            features = (features * weight).sum(dim=(2, 3), keepdim=True)
+            features = mean_in_brain(features, image)
         return Code(*self.dense(features).chunk(2, dim=1))
 
 

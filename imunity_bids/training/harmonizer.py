@@ -13,19 +13,21 @@ from tqdm import tqdm
 
 from imunity_bids.models.imunity import Architecture, CodeHead, Discriminator, Generator
 from imunity_bids.training import contrast
+from imunity_bids.training.levels import LevelHeads
 from imunity_bids.training.run import Average, Run, weights_to_start_with
 from imunity_bids.training.slices import Batch, Brain, Pairs
 
 
 @dataclass(frozen=True)
 class Weights:
-    """λ of equation 4, and of the optional SSIM term."""
+    """λ of equation 4, and of two terms of our own: SSIM, and the tissue levels that the codes must tell."""
 
     adversarial: float
     confusion: float
     l1: float
     kl: float
     ssim: float
+    levels: float = 0
 
 
 PRESETS = {
@@ -34,7 +36,6 @@ PRESETS = {
 }
 
 KIND_SHARES = (0.15, 0.1, 0.15, 0.6)  # own contrast, γ, random curve, simulated sequence
-PREMATCHED = 0.5  # share of the inputs; with all of them too little is left to learn the contrast code from
 UNEVEN = 0.15  # largest standard deviation of the transmit field
 
 
@@ -70,6 +71,8 @@ class _Networks:
         self.modules: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         if self.site_head is not None:
             self.modules["site_head"] = self.site_head
+        if setup.weights.levels:
+            self.modules["levels"] = LevelHeads(setup.architecture.code_channels).to(setup.device)
         self.optimisers = {
             name: torch.optim.Adam(module.parameters(), lr=setup.rate, betas=(0.5, 0.999))
             for name, module in self.modules.items()
@@ -93,13 +96,15 @@ class _Networks:
             for name, part in parts.items():
                 part.load_state_dict(state[kind][name])
 
-    def advance(self, name: str, loss: Tensor) -> None:
-        """One update of one network."""
-        self.optimisers[name].zero_grad(set_to_none=True)
+    def advance(self, loss: Tensor, *names: str) -> None:
+        """One update of the named networks."""
+        for name in names:
+            self.optimisers[name].zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.modules[name].parameters(), 5.0)
-        self.optimisers[name].step()
-        self.schedules[name].step()
+        for name in names:
+            nn.utils.clip_grad_norm_(self.modules[name].parameters(), 5.0)
+            self.optimisers[name].step()
+            self.schedules[name].step()
 
 
 def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int, judges: list[Brain]) -> Path:
@@ -144,9 +149,7 @@ def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int,
     return setup.output / "best.pt"
 
 
-def make_pair(
-    batch: Batch, setup: HarmonizerTraining, g: torch.Generator, prematched: float = PREMATCHED
-) -> tuple[Tensor, Tensor, Tensor]:
+def make_pair(batch: Batch, setup: HarmonizerTraining, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input."""
     one, two = batch.one, batch.two
     if setup.paper_contrast:
@@ -158,8 +161,7 @@ def make_pair(
         seen = contrast.scanner(contrast.recolour(one, source), g)
         reference = contrast.scanner(contrast.recolour(two, target), g)
     if setup.architecture.prematch:
-        matched = contrast.prematch(seen, batch.own, source, batch.other, target)
-        seen = torch.where(torch.rand(len(one), 1, 1, 1, generator=g) < prematched, matched, seen)
+        seen = contrast.prematch(seen, batch.own, source, batch.other, target)
     # a scanner's uneven fields are in the images, but not in what is asked for
     return seen, reference, contrast.recolour(one, target.mean(dim=(2, 3), keepdim=True))
 
@@ -199,18 +201,22 @@ def _step(networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch
         losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made, target)
     if networks.site_head is not None:
         losses["confusion"] = confusion(networks.site_head(anatomy.mean))
-    networks.advance("generator", sum(getattr(weights, name) * loss for name, loss in losses.items()))
+    trained = ["generator"]
+    if weights.levels:
+        losses["levels"] = networks.modules["levels"](anatomy.mean, style.mean, batch, one, two)
+        trained.append("levels")
+    networks.advance(sum(getattr(weights, name) * loss for name, loss in losses.items()), *trained)
 
     numbers = {name: loss.item() for name, loss in losses.items()}
     if weights.adversarial:
         real, fake = networks.discriminator(torch.cat([target, made.detach()])).chunk(2)
         critic = 0.5 * (_is_real(real, smooth=0.9) + F.softplus(fake).mean())
-        networks.advance("discriminator", critic)
+        networks.advance(critic, "discriminator")
         numbers["discriminator"] = critic.item()
     if networks.site_head is not None:
         logits = networks.site_head(anatomy.mean.detach())
         site_loss = F.cross_entropy(logits, site)  # equation 1
-        networks.advance("site_head", site_loss)
+        networks.advance(site_loss, "site_head")
         numbers |= {"site": site_loss.item(), "site_accuracy": (logits.argmax(1) == site).float().mean().item()}
     return numbers
 
@@ -244,4 +250,4 @@ def _untouched(setup: HarmonizerTraining, judge: Pairs) -> float:
 def _fixed_pairs(setup: HarmonizerTraining, judge: Pairs) -> list[tuple[Tensor, Tensor, Tensor]]:
     g = torch.Generator().manual_seed(0)
     batches = [judge.batch(16, g) for _ in range(4)]
-    return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g, prematched=1)) for batch in batches]
+    return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g)) for batch in batches]
