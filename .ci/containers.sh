@@ -10,6 +10,7 @@ chmod 755 "$work"
 registry=""
 cleanup() {
     [ -z "$registry" ] || kill "$registry" 2>/dev/null || true
+    ! mountpoint -q "$work/full" || umount "$work/full"
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -111,7 +112,7 @@ expect() { # expect CODE COMMAND…
     [ "$code" = "$1" ] || { cat "$work/log"; echo "exit code $code, expected $1: ${*:2}"; exit 1; }
     echo "exit code $code: $(grep -v '^usage\|^ ' "$work/log" | tail -1)"
 }
-bad_inputs() { # bad_inputs COMMAND…: the codes of DESIGN pass through; /data, /empty, /truncated, /out, /sealed are bound
+bad_inputs() { # bad_inputs COMMAND…: the codes of DESIGN.md, section 3, pass through; /out holds what /data gave
     expect 0 "$@" --version
     expect 16 "$@" /empty /out participant
     expect 17 "$@" /data /out persons
@@ -119,23 +120,30 @@ bad_inputs() { # bad_inputs COMMAND…: the codes of DESIGN pass through; /data,
     expect 64 "$@" /data /out participant --no-such-option
     expect 66 "$@" /data /out participant --template "$templates" --reference /nowhere.nii.gz
     expect 73 "$@" /data /sealed/out participant --template "$templates"
-    expect 65 "$@" /truncated /out participant --template "$templates" --nprocs 1
+    expect 65 "$@" /bad/truncated /out participant --template "$templates" --nprocs 1
+    expect 74 "$@" /data /full participant --template "$templates" --nprocs 1 --participant-label 01
+    expect 75 "$@" /data /out participant --template MNIInfant:cohort-1
+    expect 1 "$@" /bad/mixed /out participant "${options[@]}" # what is done already, and a truncated scan
 }
-mkdir -p "$work"/{empty,sealed} "$work/truncated/sub-09/anat"
-cp "$work/in/dataset_description.json" "$work/truncated/"
-find "$work/in" -name '*.nii.gz' | sort | head -1 | xargs head -c 100000 >"$work/truncated/sub-09/anat/sub-09_T1w.nii.gz"
-chmod -R a+rX "$work/truncated" "$work/empty" "$work/sealed"
+mkdir -p "$work"/{empty,sealed,full} "$work"/bad/{truncated,mixed}/sub-09/anat
+cp "$work/in/dataset_description.json" "$work/bad/truncated/"
+whole=$(find "$work/in" -name '*.nii.gz' | sort | head -1)
+head -c 100000 "$whole" >"$work/bad/truncated/sub-09/anat/sub-09_T1w.nii.gz"
+cp -R "$work"/bad/truncated/* "$work"/in/sub-01 "$work/bad/mixed/"
+chmod -R a+rX "$work/bad" "$work/empty" "$work/sealed"
+mount -t tmpfs -o size=12m,mode=777 tmpfs "$work/full"
 
 say "docker: another user, no network, read-only"
-mkdir -m 777 "$work"/out-{docker,bad-docker}
+mkdir -m 777 "$work/out-docker"
 podman_run() { # podman_run OUT ARGUMENTS…
     podman run --rm -u 12345:12345 --network none --read-only --read-only-tmpfs=false -v "$work/in:/data:ro" \
-        -v "$work/empty:/empty:ro" -v "$work/sealed:/sealed:ro" -v "$work/truncated:/truncated:ro" -v "$1:/out" \
+        -v "$work/empty:/empty:ro" -v "$work/sealed:/sealed:ro" -v "$work/bad:/bad:ro" -v "$work/full:/full" -v "$1:/out" \
         localhost/imunity "${@:2}"
 }
 podman_run "$work/out-docker" /data /out participant "${options[@]}"
 check "$work/out-docker" 12345
-bad_inputs podman_run "$work/out-bad-docker"
+bad_inputs podman_run "$work/out-docker"
+rm -rf "$work"/full/* "$work"/full/.[!.]*
 
 say "singularity"
 if ! .ci/apptainer-up.sh "$CACHE/apptainer" >"$work/apptainer.log" 2>&1; then
@@ -180,13 +188,13 @@ if [ ! -s "$sif" ]; then
 fi
 chmod 644 "$sif"
 user singularity test "$sif"
-mkdir "$work"/out-{singularity,bad-singularity}
-chown "${CIUSER:-apptci}" "$work"/out-{singularity,bad-singularity}
+mkdir "$work/out-singularity"
+chown "${CIUSER:-apptci}" "$work/out-singularity"
 singularity_run() { # singularity_run OUT ARGUMENTS…
     user singularity run --containall --no-home --bind "$work/in:/data:ro,$1:/out" \
-        --bind "$work/empty:/empty:ro,$work/sealed:/sealed:ro,$work/truncated:/truncated:ro" "$sif" "${@:2}"
+        --bind "$work/empty:/empty:ro,$work/sealed:/sealed:ro,$work/bad:/bad:ro,$work/full:/full" "$sif" "${@:2}"
 }
 singularity_run "$work/out-singularity" /data /out participant "${options[@]}"
 check "$work/out-singularity" "${CIUSER:-apptci}"
-bad_inputs singularity_run "$work/out-bad-singularity"
+bad_inputs singularity_run "$work/out-singularity"
 say "containers: all as it should be"

@@ -10,7 +10,7 @@ export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECOD
 python3 -m venv /opt/imunity
 # shellcheck disable=SC2086  # TORCH may be several words
 /opt/imunity/bin/pip install -q $TORCH
-/opt/imunity/bin/pip install -q --use-pep517 -c "$SOURCE/constraints.txt" "$SOURCE[train,synthstrip]"
+/opt/imunity/bin/pip install -q --use-pep517 -c "$SOURCE/constraints.txt" "${SOURCE}[train,synthstrip]"
 
 mkdir -p /opt/templateflow
 cp -R "$SOURCE"/containers/templateflow/. /opt/templateflow/

@@ -188,6 +188,7 @@ def _score_person(
 
     torch.set_num_threads(1)
     visits, mask = _load_visits(file, scanners)
+    volumes = {name: tissue_volumes(visit.scan, mask) for name, visit in visits.items()}
     rows, features = [], []
     for target in (scanner.name for scanner in scanners):
         theirs = [np.load(other)[f"{target}/scan"].astype(np.float32) for other in others]
@@ -200,7 +201,7 @@ def _score_person(
             for method, image in images.items():
                 rows.append({**about, "method": method, **_scores(image, truth, visit.scan, mask)})
                 if method == OURS:
-                    rows[-1] |= _volume_change(visit.scan, image, mask)
+                    rows[-1] |= _volume_change(volumes[source], tissue_volumes(image, mask))
                     rows[-1]["uncertainty_rank"] = _rank_correlation(spread, np.abs(image - truth), mask)
                 if target == scanners[0].name and method != BOUND:
                     features.append(
@@ -235,9 +236,8 @@ def _scores(image: np.ndarray, truth: np.ndarray, source: np.ndarray, mask: np.n
     }
 
 
-def _volume_change(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    one, other = tissue_volumes(before, mask), tissue_volumes(after, mask)
-    return {tissue: other[tissue] / one[tissue] - 1 for tissue in ("gray", "white")}
+def _volume_change(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {tissue: after[tissue] / before[tissue] - 1 for tissue in ("gray", "white")}
 
 
 def _rank_correlation(spread: np.ndarray, error: np.ndarray, mask: np.ndarray) -> float:
