@@ -56,6 +56,10 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
         help="do not match the input's histogram to the reference's first",
     )  # fmt: skip
     parser.add_argument("--paper-contrast", action="store_true", help="γ only, no other change of contrast")
+    parser.add_argument(
+        "--biology", nargs="+", default=[], metavar="COLUMN",
+        help="columns of participants.tsv that the anatomy code shall keep, such as age and sex",
+    )  # fmt: skip
     parser.add_argument("--no-unlearning", action="store_true", help="leave the site head out")
     parser.add_argument("--spatial-contrast", action="store_true", help="do not pool the contrast code")
     parser.add_argument("--batch", type=int, default=16, help="slices per step")
@@ -116,6 +120,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
         weights=weights,
         paper_contrast=options.paper_contrast,
         unlearn=not options.no_unlearning,
+        biology=tuple(options.biology),
         steps=options.steps,
         batch=options.batch,
         crop=options.crop,

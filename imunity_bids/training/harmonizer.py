@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from imunity_bids.models.imunity import Architecture, CodeHead, Discriminator, Generator
 from imunity_bids.training import contrast
+from imunity_bids.training.biology import BiologicalHeads, read_feature
 from imunity_bids.training.levels import LevelHeads
 from imunity_bids.training.run import Average, Run, weights_to_start_with
 from imunity_bids.training.slices import Batch, Brain, Pairs
@@ -27,12 +28,13 @@ class Weights:
     l1: float
     kl: float
     ssim: float
+    biological: float
     levels: float = 0
 
 
 PRESETS = {
-    "paper": Weights(adversarial=1, confusion=1, l1=100, kl=1e-3, ssim=0),
-    "code": Weights(adversarial=2, confusion=0.01, l1=100, kl=1e-6, ssim=1),
+    "paper": Weights(adversarial=1, confusion=1, l1=100, kl=1e-3, ssim=0, biological=1),
+    "code": Weights(adversarial=2, confusion=0.01, l1=100, kl=1e-6, ssim=1, biological=0.01),
 }
 
 KIND_SHARES = (0.15, 0.1, 0.15, 0.6)  # own contrast, γ, random curve, simulated sequence
@@ -49,6 +51,7 @@ class HarmonizerTraining:
     weights: Weights = PRESETS["code"]
     paper_contrast: bool = False  # γ only, anchored at 1; else also curves, anchored at white matter
     unlearn: bool = True
+    biology: tuple[str, ...] = ()  # columns of participants.tsv that the anatomy code shall keep
     steps: int = 2000
     batch: int = 16
     crop: int = 128
@@ -62,7 +65,7 @@ class HarmonizerTraining:
 class _Networks:
     """Generator, discriminator and, with two sites or more, the site head; one optimiser each."""
 
-    def __init__(self, setup: HarmonizerTraining, sites: int):
+    def __init__(self, setup: HarmonizerTraining, sites: int, brains: list[Brain]):
         size = setup.crop // setup.architecture.multiple
         self.generator = Generator(setup.architecture).to(setup.device, memory_format=torch.channels_last)
         self.discriminator = Discriminator().to(setup.device)
@@ -71,6 +74,9 @@ class _Networks:
         self.modules: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         if self.site_head is not None:
             self.modules["site_head"] = self.site_head
+        if setup.biology:
+            features = [read_feature(name, brains) for name in setup.biology]
+            self.modules["biology"] = BiologicalHeads(features, code).to(setup.device)
         if setup.weights.levels:
             self.modules["levels"] = LevelHeads(setup.architecture.code_channels).to(setup.device)
         self.optimisers = {
@@ -116,7 +122,7 @@ def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int,
         Brains that are not trained on; the mean L1 on fixed pairs of them decides which weights are best.
     """
     torch.manual_seed(setup.seed)
-    networks = _Networks(setup, sites)
+    networks = _Networks(setup, sites, brains)
     if setup.start is not None:
         networks.generator.load_state_dict(weights_to_start_with(setup.start))
     average = Average(networks.generator)
@@ -202,6 +208,9 @@ def _step(networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch
     if networks.site_head is not None:
         losses["confusion"] = confusion(networks.site_head(anatomy.mean))
     trained = ["generator"]
+    if setup.biology:
+        losses["biological"] = networks.modules["biology"](anatomy.mean, batch.brain)
+        trained.append("biology")
     if weights.levels:
         losses["levels"] = networks.modules["levels"](anatomy.mean, style.mean, batch, one, two)
         trained.append("levels")

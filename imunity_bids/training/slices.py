@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlparse
 
 import nibabel as nib
 import numpy as np
@@ -25,11 +27,12 @@ BRAIN_SHARE = 0.01  # of a slice that is used
 
 @dataclass(frozen=True, eq=False)
 class Brain:
-    """One white-striped brain (X, Y, Z), float16, zero outside, and its site's number."""
+    """One white-striped brain (X, Y, Z), float16, zero outside, its site's number and its row of participants.tsv."""
 
     name: str
     site: int
     volume: Tensor
+    traits: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def means(self) -> Tensor:
@@ -53,22 +56,23 @@ def load_brains(
     InputMissing
         A folder holds no such volume.
     """
-    found: list[tuple[str, str, Path]] = []
+    found: list[tuple[str, dict[str, str], Path]] = []
     for folder in folders:
         paths = sorted(folder.glob("**/*_space-*_desc-preproc_T1w.nii.gz")) or sorted(folder.glob("*.nii*"))
         if not paths:
             raise InputMissing(f"{folder} holds no white-striped volume (*_space-*_desc-preproc_T1w.nii.gz)")
-        sites = _sites(folder, site_column)
+        participants = _participants(folder)
         for path in (p for p in paths if not any(p.match(pattern) for pattern in exclude)):
-            subject = path.name.split("_")[0].split(".")[0]
-            found.append((sites.get(subject, folder.name), path.name, path))
+            traits = participants.get(path.name.split("_")[0].split(".")[0], {})
+            found.append((traits.get(site_column, folder.name), traits, path))
     names = list(dict.fromkeys(site for site, _, _ in found))
     brains = []
-    for site, name, path in found:
+    for site, traits, path in found:
         data = np.asarray(nib.load(path).dataobj, dtype=np.float32)
         used = np.argwhere(data > 0)
         box = tuple(slice(low, high + 1) for low, high in zip(used.min(0), used.max(0), strict=True))
-        brains.append(Brain(name, names.index(site), torch.from_numpy(np.ascontiguousarray(data[box])).half()))
+        volume = torch.from_numpy(np.ascontiguousarray(data[box])).half()
+        brains.append(Brain(path.name, names.index(site), volume, traits))
     return brains, names
 
 
@@ -81,12 +85,16 @@ def hold_out(brains: list[Brain], count: int) -> tuple[list[Brain], list[Brain]]
     return [brain for brain in brains if brain not in judges], judges or brains
 
 
-def _sites(folder: Path, column: str) -> dict[str, str]:
-    path = folder / "participants.tsv"
+def _participants(folder: Path) -> dict[str, dict[str, str]]:
+    """Rows of the folder's participants.tsv, or of that of the raw dataset which its description names."""
+    path, description = folder / "participants.tsv", folder / "dataset_description.json"
+    if not path.is_file() and description.is_file():
+        raw = json.loads(description.read_text(encoding="utf-8")).get("DatasetLinks", {}).get("raw", "")
+        path = Path(unquote(urlparse(raw).path)) / "participants.tsv"
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, sep="\t", dtype=str)
-    return dict(zip(table.participant_id, table[column], strict=True)) if column in table else {}
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    return {row["participant_id"]: row for row in table.to_dict("records")}
 
 
 class Batch(NamedTuple):
@@ -98,6 +106,7 @@ class Batch(NamedTuple):
     own: Tensor  # intensity quantiles of the brain, (B, Q)
     other: Tensor  # of another brain of the same site
     site: Tensor  # (B)
+    brain: Tensor  # number of the brain, (B)
 
 
 class Pairs:
@@ -124,7 +133,13 @@ class Pairs:
         pairs = [self._pair(brain, g) for brain in chosen]
         first, second = (torch.stack(part)[:, None].float() for part in zip(*pairs, strict=True))
         return Batch(
-            first, second, self.means[chosen], self.quantiles[chosen], self.quantiles[others], self.sites[chosen]
+            one=first,
+            two=second,
+            means=self.means[chosen],
+            own=self.quantiles[chosen],
+            other=self.quantiles[others],
+            site=self.sites[chosen],
+            brain=torch.tensor(chosen),
         )
 
     def _pair(self, brain: int, g: torch.Generator) -> tuple[Tensor, Tensor]:

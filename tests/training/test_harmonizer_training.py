@@ -41,8 +41,8 @@ def test_slices_of_a_pair_are_apart_and_sites_are_balanced() -> None:
     stack = torch.zeros(40, 40, 40)
     stack[:, 5:35, 5:35] = (torch.arange(40)[:, None, None] + 1) / 64  # the intensity names the slice
     pairs = Pairs([Brain("a", 0, stack.half()), Brain("b", 1, stack.half())], "sagittal", 32)
-    one, two, means, own, other, site = pairs.batch(16, torch.Generator().manual_seed(0))
-    assert site.tolist() == [0, 1] * 8
+    one, two, means, own, other, site, brain = pairs.batch(16, torch.Generator().manual_seed(0))
+    assert brain.tolist() == site.tolist() == [0, 1] * 8
     assert means.shape == (16, 2)
     assert own.shape == other.shape == (16, 101)
     number = [round(t[t > 0].max().item() * 64) for t in one], [round(t[t > 0].max().item() * 64) for t in two]
@@ -82,7 +82,7 @@ def test_a_pair_has_one_contrast() -> None:
     even = torch.linspace(0, 0.9, 101).expand(6, -1)
     for paper in (True, False):
         plan = setup(Path(), paper_contrast=paper)
-        batch = Batch(image, image, means, even, even, torch.zeros(6))
+        batch = Batch(image, image, means, even, even, torch.zeros(6), torch.zeros(6))
         _, two, target = make_pair(batch, plan, torch.Generator().manual_seed(1))
         noise_and_fields = 0.0 if paper else 0.08
         assert (two - target).abs().mean(dim=(1, 2, 3)).max() <= noise_and_fields

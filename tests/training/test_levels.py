@@ -31,7 +31,7 @@ def test_a_tissue_that_is_not_there_is_not_asked_for() -> None:
     levels, known = tissue_levels(native, native, MEANS)
     assert known.tolist() == [[False, True]]
     heads = LevelHeads(8)
-    batch = Batch(native, native, MEANS, *3 * [torch.zeros(1)])
+    batch = Batch(native, native, MEANS, *4 * [torch.zeros(1)])
     loss = heads(torch.zeros(1, 8, 2, 2), torch.zeros(1, 8, 1, 1), batch, native, native)
     expected = [(h.bias[1] - levels[0, 1]).abs() for h in (heads.anatomy, heads.contrast)]
     torch.testing.assert_close(loss, torch.stack(expected).mean())

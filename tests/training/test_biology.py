@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("monai", reason="training needs the extra `train`")
+
+from imunity_bids.errors import Usage
+from imunity_bids.models.imunity import Architecture
+from imunity_bids.training.biology import BiologicalHeads, read_feature
+from imunity_bids.training.harmonizer import PRESETS, train_harmonizer
+from imunity_bids.training.slices import Brain, load_brains
+from tests.training.test_harmonizer_training import brains, replace, setup
+
+
+def people(column: str, values: list[str]) -> list[Brain]:
+    return [Brain(f"b{i}", 0, torch.ones(2, 2, 2), {column: value}) for i, value in enumerate(values)]
+
+
+def test_kinds_of_columns() -> None:
+    binary = read_feature("sex", people("sex", ["F", "M", "n/a", "F"]))
+    assert (binary.classes, binary.values.tolist()) == (2, [0, 1, -1, 0])
+    coded = read_feature("group", people("group", ["1", "2", "3", "1"]))
+    assert (coded.classes, coded.values.tolist()) == (3, [0, 1, 2, 0])
+    age = read_feature("age", people("age", ["20", "30", "40", "50", "60", "70", "n/a"]))
+    assert age.classes == 0
+    assert age.values[:6].mean() == pytest.approx(0, abs=1e-6)
+    assert age.values[-1].isnan()
+
+
+@pytest.mark.parametrize("values", [["F", "F"], ["n/a", "F"]])
+def test_a_column_that_says_nothing_is_refused(values: list[str]) -> None:
+    with pytest.raises(Usage, match="--biology sex"):
+        read_feature("sex", people("sex", values))
+
+
+def test_who_is_unknown_does_not_count() -> None:
+    feature = read_feature("sex", people("sex", ["F", "M", "n/a"]))
+    heads = BiologicalHeads([feature], (4, 2, 2))
+    code = torch.randn(3, 4, 2, 2)
+    both, with_unknown = heads(code[:2], torch.tensor([0, 1])), heads(code, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(both, with_unknown)
+    assert heads(code[2:], torch.tensor([2])) == 0
+
+
+def test_the_heads_learn_what_is_in_the_image(tmp_path: Path) -> None:
+    """The ill have a dark core and are older: both heads learn it from the code."""
+    known = []
+    for index, brain in enumerate(brains(6, 1)):
+        ill = index % 2
+        volume = brain.volume.clone()
+        volume[:, 12:28, 12:28] *= 1 - 0.5 * ill
+        known.append(
+            replace(
+                brain, volume=volume, traits={"status": "ill" if ill else "well", "age": str(20 + index + 40 * ill)}
+            )
+        )
+    losses = replace(PRESETS["code"], adversarial=0, ssim=0, biological=10)
+    plan = setup(
+        tmp_path, architecture=Architecture(width=8), weights=losses, paper_contrast=True, biology=("status", "age"),
+        steps=250, batch=12, every=50, rate=2e-3,
+    )  # fmt: skip
+    train_harmonizer(plan, known, 1, known)
+    rows = torch.load(tmp_path / "last.pt", weights_only=True)["rows"]
+    chance = np.log(2) + 1  # guessing the status, and the mean age
+    assert rows[-1]["biological"] < 0.75 * chance  # a crop at the rim shows little of the core
+
+
+def test_participants_of_the_raw_dataset_are_found(tmp_path: Path) -> None:
+    raw, out = tmp_path / "my data", tmp_path / "out"
+    for folder in (raw, out):
+        folder.mkdir()
+    (raw / "participants.tsv").write_text("participant_id\tage\tsite\nsub-1\t33\tA\n")
+    (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"raw": raw.as_uri()}}))
+    nib.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4)).to_filename(
+        out / "sub-1_space-X_desc-preproc_T1w.nii.gz"
+    )
+    (found,), sites = load_brains([out])
+    assert found.traits["age"] == "33"
+    assert sites == ["A"]
