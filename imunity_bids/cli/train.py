@@ -32,14 +32,14 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("harmonizer", help="a bundle of ImUnity models", formatter_class=HelpFormatter)
     parser.add_argument(
         "brains", type=Path, nargs="+",
-        help="derivatives of the participant level, or folders of white-striped volumes; the mean of the first site "
-        "becomes the default reference",
+        help="derivatives of the participant level, or folders of white-striped volumes",
     )  # fmt: skip
     _shared(parser, steps=2000)
     parser.add_argument("--later-steps", type=int, help="of the second and third axis, which start from the one before")
     parser.add_argument("--name", default="own", help="of the bundle")
     parser.add_argument("--template", default="MNI152NLin2009cAsym", help="space of the brains, for the card")
     parser.add_argument("--site-column", default="site", help="of participants.tsv; without it a folder is a site")
+    parser.add_argument("--default-site", metavar="NAME", help="whose contrast is the default reference (the first's)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="GLOB", help="paths to leave for a test")
     parser.add_argument("--holdout", type=int, default=2, help="brains per site, the last by name, for validation")
     parser.add_argument("--decoder", choices=("curves", "synthesis"), default="curves", help="synthesis: the paper's")
@@ -131,7 +131,11 @@ def _harmonizer(options: argparse.Namespace) -> None:
         start=options.start,
     )
     training, judges = hold_out(brains, options.holdout)
-    print(train_bundle(setup, training, sites, judges, options.name, options.template, options.later_steps))
+    print(
+        train_bundle(
+            setup, training, sites, judges, options.name, options.template, options.later_steps, options.default_site
+        )
+    )
 
 
 _COMMANDS = {"brain": _brain, "harmonizer": _harmonizer}

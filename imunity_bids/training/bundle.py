@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from imunity_bids.errors import Usage
 from imunity_bids.harmonize.references import make_reference
 from imunity_bids.models.bundle import AXES, DEFAULT, Bundle, save_bundle
 from imunity_bids.models.imunity import Generator
@@ -28,12 +29,16 @@ def train_bundle(
     name: str,
     template: str,
     later_steps: int | None = None,
+    default_site: str | None = None,
 ) -> Path:
     """Train the three axes into `setup.output`, export the bundle; returns its folder.
 
-    The second and third axis start from the one before and may take fewer steps. The default reference is the first
-    site's.
+    The second and third axis start from the one before and may take fewer steps. The default reference is the named
+    site's, or the first one's.
     """
+    default_site = default_site or sites[0]
+    if default_site not in sites:
+        raise Usage(f"--default-site {default_site}: no such site; there are: {', '.join(sites)}")
     generators, figures = {}, {}
     start, steps = setup.start, setup.steps
     for axis in ("axial", "coronal", "sagittal"):
@@ -51,7 +56,7 @@ def train_bundle(
         }
     bundle = Bundle({}, {axis: generators[axis] for axis in AXES}, {})
     references = {site: _site_reference(index, site, brains, bundle) for index, site in enumerate(sites)}
-    references[DEFAULT] = replace(references[sites[0]], label=DEFAULT)
+    references[DEFAULT] = replace(references[default_site], label=DEFAULT)
     counts = Counter(sites[brain.site] for brain in brains)
     card = {
         "name": name,
@@ -59,7 +64,7 @@ def train_bundle(
         "license": "Apache-2.0",
         "template": template,
         "intensity": "white-matter peak at 0.7 in [0, 1], 0 outside the brain",
-        "default_reference": sites[0],
+        "default_reference": default_site,
         "training": {
             "brains": dict(counts),
             "held_out": [brain.name for brain in judges],
