@@ -97,10 +97,11 @@ def test_confusion_is_least_for_the_uniform_answer() -> None:
 @pytest.mark.parametrize("decoder", ["curves", "synthesis"])
 @pytest.mark.parametrize("sites", [1, 2])
 def test_losses_fall(tmp_path: Path, decoder: str, sites: int) -> None:
-    plan = setup(tmp_path, architecture=Architecture(decoder, width=8), steps=150, every=25, batch=8, rate=4e-3)
+    shape = Architecture(decoder, width=8)
+    plan = setup(tmp_path, architecture=shape, paper_contrast=True, steps=150, every=25, batch=8, rate=2e-3)
     train_harmonizer(plan, brains(4, sites), sites, brains(2, sites))
     rows = torch.load(tmp_path / "last.pt", weights_only=True)["rows"]
-    assert rows[-1]["l1"] < 0.9 * rows[0]["l1"]
+    assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
     assert ("site" in rows[0]) == (sites > 1)
 
 
