@@ -11,8 +11,6 @@ import math
 import torch
 from torch import Tensor
 
-TISSUES = ("csf", "gray", "white")
-
 
 def spgr(t1: Tensor, tr: Tensor, flip: Tensor) -> Tensor:
     """Spoiled gradient echo in its steady state (Ernst), without proton density and T2* decay."""
