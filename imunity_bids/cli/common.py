@@ -48,7 +48,8 @@ def guarded(body: Callable[[], int | None], program: str) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
             raise
-        print(f"{program}: {error.strerror}: {error.filename or ''}; free some space and run again", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"{program}: {error.strerror}{where}; free some space and run again", file=sys.stderr)
         return DiskError.code
     except KeyboardInterrupt:
         print(f"{program}: interrupted; run the same command to go on", file=sys.stderr)
