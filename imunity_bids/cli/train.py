@@ -78,6 +78,10 @@ def _shared(parser: argparse.ArgumentParser, steps: int) -> None:
     parser.add_argument("--every", type=int, default=200, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same data and start")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32",
+        help="of the forward pass; bfloat16 is twice as fast on GPUs and on CPUs that know it",
+    )  # fmt: skip
     parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
 
 

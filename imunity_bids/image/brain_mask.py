@@ -1,4 +1,4 @@
-"""Brain masks (intracranial: brain, inner and outer CSF) and how far they can be trusted."""
+"""Brain masks (brain, inner CSF, sulci and a rim of 2 mm) and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def network_mask(image: nib.Nifti1Image, network: BrainNet, border_mm: float = 0
     Parameters
     ----------
     border_mm
-        Distance between the mask's edge and the estimated inner surface of the skull; negative shrinks the mask.
+        How far outwards the mask's edge is moved; negative shrinks the mask.
 
     Raises
     ------
@@ -117,10 +117,11 @@ def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return ndimage.binary_fill_holes(pieces == sizes.argmax() + 1), int(sizes.sum() - sizes.max())
 
 
-def signed_distance(mask: np.ndarray, spacing_mm: float | tuple[float, ...]) -> np.ndarray:
-    """mm to the surface of the mask, positive inside."""
+def signed_distance(mask: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """mm to the surface of the mask, positive inside; the surface runs halfway between the voxels beside it."""
     inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
-    return (inside - ndimage.distance_transform_edt(~mask, sampling=spacing_mm)).astype(np.float32)
+    distance = inside - ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+    return (distance - np.sign(distance) * spacing_mm / 2).astype(np.float32)
 
 
 def measure(mask: np.ndarray, image: nib.Nifti1Image, method: str) -> BrainMask:

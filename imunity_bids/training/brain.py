@@ -16,7 +16,7 @@ from imunity_bids.errors import InputMissing
 from imunity_bids.models.brain import SPACING_MM, BrainNet
 from imunity_bids.models.weights import save_weights
 from imunity_bids.training.heads import HeadSimulator, read_label_map
-from imunity_bids.training.run import Average, Run, weights_to_start_with
+from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
 
 VALIDATION_SEED = 10**9
 
@@ -35,6 +35,7 @@ class BrainTraining:
     every: int = 200
     seed: int = 1
     device: str = "cpu"
+    precision: str = "float32"
     workers: int = 1
     start: Path | None = None  # weights to begin with: best.pt of a run, or a model's safetensors
     shape: tuple[int, int, int] = (96, 112, 96)
@@ -95,7 +96,9 @@ def train_brain(setup: BrainTraining) -> Path:
     bar = tqdm(loader, initial=first, total=setup.steps, desc="brain", mininterval=5)
     for step, (image, mask) in enumerate(bar, start=first + 1):
         optimiser.zero_grad(set_to_none=True)
-        loss = loss_of(network(image.to(setup.device)), mask.to(setup.device))
+        with autocast(setup.device, setup.precision):
+            logits = network(image.to(setup.device))
+        loss = loss_of(logits.float(), mask.to(setup.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()

@@ -1,8 +1,10 @@
 """Heads that never were: label maps -> random shape, contrast and artefacts, with the brain mask known exactly.
 
 SynthStrip's idea (Hoopes et al. 2022, section 2.2): a network that has seen every contrast needs none in particular.
-The truth is intracranial: all brain labels and the inner and outer CSF (label 24), the venous sinuses and dura between
-them as far as a closing of 4 mm reaches, down to 4 mm below the lowest point of the cerebellum (foramen magnum).
+The truth is the brain with its inner CSF and a thin rim of the outer one: all brain labels but the CSF around the brain
+(24), sulci and fissures as far as a closing of 6 mm reaches, and 2 mm more, where that is still inside the skull (CSF,
+dura, sinuses); down to 4 mm below the lowest point of the cerebellum (foramen magnum). All of the outer CSF would be a
+worse truth: on T1w it is as dark as the bone behind it, so where it ends cannot be seen; where the cortex ends can.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ from imunity_bids.models.brain import SPACING_MM, normalise
 
 CEREBELLUM = (7, 8, 46, 47)
 OUTSIDE = 500  # FreeSurfer-style numbers above this lie outside the brain
+OUTER_CSF = 24
 BELOW_CEREBELLUM_MM = 4
-CLOSING_MM = 4
+SULCI_MM = 6
+RIM_MM = 2
+DURA_MM = 4
 
 # Label groups that share one mean, and the range of that mean on T1w (white matter about 0.8). What is outside the
 # brain was identified on pictures of the maps: 506 eyes, 507 fat and muscle, 511 skin, 514 venous sinuses, 515 bone, …
@@ -67,18 +72,24 @@ class LabelMap:
     centre_mm: np.ndarray  # of the brain
 
 
-def intracranial_mask(labels: np.ndarray, spacing_mm: float = 1.0) -> np.ndarray:
+def brain_truth(labels: np.ndarray, spacing_mm: float = 1.0) -> np.ndarray:
     """Truth from a RAS label map (module docstring). Bool, same shape."""
-    brain = (labels > 0) & (labels < OUTSIDE)
+    inside = (labels > 0) & (labels < OUTSIDE)
     lowest = np.nonzero(np.isin(labels, CEREBELLUM).any(axis=(0, 1)))[0].min()
-    brain[:, :, : max(0, lowest - round(BELOW_CEREBELLUM_MM / spacing_mm))] = False
-    padded = np.pad(brain, round(CLOSING_MM / spacing_mm) + 1)
-    reached = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= CLOSING_MM
-    closed = ndimage.distance_transform_edt(reached, sampling=spacing_mm) > CLOSING_MM
-    inner = tuple(slice(round(CLOSING_MM / spacing_mm) + 1, -(round(CLOSING_MM / spacing_mm) + 1)) for _ in range(3))
-    filled = ndimage.binary_fill_holes(closed[inner] | brain)
+    inside[:, :, : max(0, lowest - round(BELOW_CEREBELLUM_MM / spacing_mm))] = False
+    brain = _close(inside & (labels != OUTER_CSF), SULCI_MM, spacing_mm)
+    rim = ndimage.distance_transform_edt(~brain, sampling=spacing_mm) <= RIM_MM
+    filled = ndimage.binary_fill_holes(rim & _close(inside, DURA_MM, spacing_mm))
     pieces, count = ndimage.label(filled)
     return pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1 if count > 1 else filled
+
+
+def _close(mask: np.ndarray, radius_mm: float, spacing_mm: float) -> np.ndarray:
+    """Closing by a ball; nothing is lost at the border of the array."""
+    width = round(radius_mm / spacing_mm) + 1
+    reached = ndimage.distance_transform_edt(~np.pad(mask, width), sampling=spacing_mm) <= radius_mm
+    closed = ndimage.distance_transform_edt(reached, sampling=spacing_mm) > radius_mm
+    return closed[(slice(width, -width),) * 3] | mask
 
 
 def read_label_map(path: Path) -> LabelMap:
@@ -92,7 +103,7 @@ def read_label_map(path: Path) -> LabelMap:
     table = np.zeros(labels.max() + 1, np.uint8)
     for index, (members, _) in enumerate(T1W_GROUPS, start=1):
         table[[m for m in members if m < len(table)]] = index
-    mask = intracranial_mask(labels)
+    mask = brain_truth(labels)
     centre = nib.affines.apply_affine(affine, np.argwhere(mask).mean(axis=0))
     return LabelMap(torch.from_numpy(table[labels]), torch.from_numpy(mask), affine, centre)
 
@@ -128,7 +139,7 @@ class HeadSimulator:
     def _deform(self, head: LabelMap, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """Affine and elastic deformation; groups (uint8) and mask on the output grid."""
         angles = torch.randn(3, generator=g) * 12
-        if _chance(g, 0.15):  # tilted heads, and volumes whose header says nothing
+        if _chance(g, 0.25):  # tilted heads, and volumes whose header says nothing
             angles = (torch.rand(3, generator=g) - 0.5) * 80
         linear = _rotation(angles.deg2rad()) @ (torch.eye(3) + 0.04 * torch.randn(3, 3, generator=g))
         linear = linear * _uniform(g, 0.90, 1.20)

@@ -84,6 +84,12 @@ def weights_to_start_with(path: Path) -> dict[str, Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)["weights"]
 
 
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Context of a forward pass. bfloat16 needs no scaling of the loss, and halves the time of a step where the
+    processor knows it (CPUs with AVX512-BF16 or AMX, GPUs since Ampere)."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 class Average:
     """Exponential moving average of a network's weights: what is validated and shipped."""
 

@@ -59,8 +59,10 @@ def test_the_mask_of_a_stripped_scan_is_what_is_not_empty(stripped: nib.Nifti1Im
 
 def test_signed_distance_is_in_mm_and_positive_inside(ball: np.ndarray) -> None:
     distance = bm.signed_distance(ball, 2.0)
-    assert distance[30, 30, 30] == pytest.approx(2 * 20, abs=2)
+    assert distance[30, 30, 30] == pytest.approx(2 * 20, abs=3)
     assert distance[0, 30, 30] == pytest.approx(-2 * 9.5, abs=2)
+    assert distance[ball].min() == 1.0  # half a voxel
+    assert distance[~ball].max() == -1.0
 
 
 def test_an_untrained_network_finds_something_or_says_so(stripped: nib.Nifti1Image) -> None:

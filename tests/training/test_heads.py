@@ -10,7 +10,7 @@ from nibabel.affines import from_matvec
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
-from imunity_bids.training.heads import HeadSimulator, intracranial_mask, read_label_map
+from imunity_bids.training.heads import HeadSimulator, brain_truth, read_label_map
 
 
 def head_labels(size: int = 72) -> np.ndarray:
@@ -35,13 +35,26 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> HeadSimulator:
 
 def test_the_mask_is_closed_has_no_hole_and_ends_below_the_cerebellum() -> None:
     labels = head_labels()
-    mask = intracranial_mask(labels, spacing_mm=3.0)
+    mask = brain_truth(labels, spacing_mm=3.0)
     assert mask[36, 36, 36]
     assert mask[..., 16:][((labels == 3) | (labels == 2))[..., 16:]].all()
     assert not mask[labels == 507].any()
     # the cerebellum ends at 17; 4 mm are one voxel of 3 mm
     assert not mask[:, :, :15].any()
     assert mask[36, 36, 17]
+
+
+def test_the_truth_has_a_thin_rim_and_fills_what_is_narrow() -> None:
+    """A shell of CSF 10 mm wide around the brain, bone beyond it, and a fissure of 6 mm down to the centre."""
+    grid = np.indices((80,) * 3)
+    radius = np.sqrt(((grid - 40.0) ** 2).sum(0))
+    labels = np.select([radius < 25, radius < 35, radius < 40], [2, 24, 515], 0).astype(np.int16)
+    labels[(abs(grid[0] - 40) < 3) & (radius < 25) & (grid[2] > 40)] = 24
+    labels[38:42, 38:42, 18:22] = 8  # what counts as cerebellum
+    truth = brain_truth(labels)
+    assert truth[40, 40, 55]  # in the fissure
+    reach = radius[truth & (grid[2] > 20)].max()
+    assert 26 < reach <= 27  # the brain and 2 mm, of 10 mm of CSF
 
 
 def test_a_number_is_one_head(simulator: HeadSimulator) -> None:
@@ -66,4 +79,4 @@ def test_images_are_in_range_and_masks_are_brains(simulator: HeadSimulator) -> N
 
 def test_real_label_maps_have_a_plausible_truth(data: Path) -> None:
     head = read_label_map(data / "synthseg-label-maps" / "training_seg_01.nii.gz")
-    assert 1300 < head.mask.sum().item() / 1000 < 1700  # mL; intracranial volumes of adults
+    assert 1200 < head.mask.sum().item() / 1000 < 1600  # mL; brains of adults with their inner CSF and a rim
