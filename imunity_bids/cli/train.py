@@ -55,6 +55,10 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
         "--no-prematch", action="store_false", dest="prematch",
         help="do not match the input's histogram to the reference's first",
     )  # fmt: skip
+    parser.add_argument(
+        "--visits", type=int, default=10_000,
+        help="simulated scans that the histogram network learns from; 0: plain histogram matching in its place",
+    )  # fmt: skip
     parser.add_argument("--paper-contrast", action="store_true", help="γ only, no other change of contrast")
     parser.add_argument(
         "--biology", nargs="+", default=[], metavar="COLUMN",
@@ -137,7 +141,15 @@ def _harmonizer(options: argparse.Namespace) -> None:
     training, judges = hold_out(brains, options.holdout)
     print(
         train_bundle(
-            setup, training, sites, judges, options.name, options.template, options.later_steps, options.default_site
+            setup,
+            training,
+            sites,
+            judges,
+            options.name,
+            options.template,
+            options.later_steps,
+            options.default_site,
+            options.visits,
         )
     )
 

@@ -8,6 +8,7 @@ scanner would give with even fields and without noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import nibabel as nib
 import numpy as np
@@ -90,6 +91,16 @@ class Person:
     texture: np.ndarray  # in units of the local difference between tissues
     mask: np.ndarray
 
+    @cached_property
+    def parts(self) -> np.ndarray:
+        """(3, X, Y, Z): the person's image is the sum of these, each times the level of its tissue.
+
+        Texture goes with the difference to the neighbour in contrast: gray − CSF in CSF, white − gray in white matter.
+        """
+        darker = self.texture * _darker(self.fractions)
+        brighter = self.texture - darker
+        return self.fractions + np.stack([-darker, darker - brighter, brighter])
+
 
 def person(name: str, brain: nib.Nifti1Image, mask: np.ndarray) -> Person:
     """Take a white-striped brain apart: Atropos (k-means, Markov field) and the remaining texture."""
@@ -104,7 +115,9 @@ def person(name: str, brain: nib.Nifti1Image, mask: np.ndarray) -> Person:
     means = np.array([(data * share).sum() / share.sum() for share in fractions])
     order = np.argsort(means)
     fractions, means = fractions[order], means[order]
-    texture = (data - np.tensordot(means, fractions, 1)) / _tissue_step(means, fractions)
+    darker = _darker(fractions)
+    step = (means[1] - means[0]) * darker + (means[2] - means[1]) * (1 - darker)
+    texture = (data - np.tensordot(means, fractions, 1)) / step
     return Person(name, brain.affine, fractions, texture * mask, mask)
 
 
@@ -133,18 +146,16 @@ def preprocessed(scan: np.ndarray, someone: Person) -> np.ndarray:
 def _image(someone: Person, scanner: Scanner, flip_scale: np.ndarray, scatter: np.ndarray) -> np.ndarray:
     signal = scanner.signal(flip_scale, scatter)
     level = WHITE_MATTER * signal / scanner.signal(np.ones((1, 1, 1)), scatter)[2]
-    image = (level * someone.fractions).sum(0) + someone.texture * _tissue_step(level, someone.fractions)
+    image = (level * someone.parts).sum(0)
     sigma = np.array(scanner.fwhm_mm) / np.sqrt(8 * np.log(2)) / np.linalg.norm(someone.affine[:3, :3], axis=0)
     # what is outside the brain does not bleed in: blur over the mask only
     weight = ndimage.gaussian_filter(someone.mask.astype(np.float32), sigma)
     return ndimage.gaussian_filter(np.maximum(image, 0) * someone.mask, sigma) / np.maximum(weight, 1e-3)
 
 
-def _tissue_step(level: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """Signal difference between the neighbours in contrast, (X, Y, Z): gray − CSF in CSF, white − gray in white."""
-    low, high = level[1] - level[0], level[2] - level[1]
-    darker = np.clip(fractions[0] + 0.5 * fractions[1], 0, 1)
-    return low * darker + high * (1 - darker)
+def _darker(fractions: np.ndarray) -> np.ndarray:
+    """Share of the texture that lies between CSF and gray matter; the rest lies between gray and white, (X, Y, Z)."""
+    return np.clip(fractions[0] + 0.5 * fractions[1], 0, 1)
 
 
 def _transmit_field(mask: np.ndarray, excess: float, rng: np.random.Generator) -> np.ndarray:

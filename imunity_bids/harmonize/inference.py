@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from imunity_bids.models.bundle import AXES, Bundle, Reference
 from imunity_bids.models.imunity import DARKEST, Generator
-from imunity_bids.models.quantiles import match, quantiles
+from imunity_bids.models.quantiles import HistogramNet, match, quantiles
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def harmonize(
     box = _bounding_box(mask)
     inside = volume[box] * mask[box]
     if bundle.generators[AXES[0]].architecture.prematch:
-        inside = _prematched(inside, mask[box], reference.quantiles)
+        inside = _prematched(inside, mask[box], reference.quantiles, bundle.histogram)
     stack = np.stack(
         [_one_axis(inside, bundle.generators[axis], axis, reference.codes[axis], compute) for axis in AXES]
     )
@@ -97,11 +97,16 @@ def harmonize(
     return fused, spread
 
 
-def _prematched(volume: np.ndarray, mask: np.ndarray, target: Tensor) -> np.ndarray:
-    """The brain with the reference's histogram: what is left to the networks is what a histogram cannot know."""
-    values = torch.from_numpy(volume[mask])
+@torch.inference_mode()
+def _prematched(volume: np.ndarray, mask: np.ndarray, reference: Tensor, network: HistogramNet | None) -> np.ndarray:
+    """The brain with the histogram it would have on the reference's scanner, or, without a network, the reference's.
+
+    What is left to the generators is what a histogram cannot know.
+    """
+    values = torch.from_numpy(volume[mask])[None]
+    own, target = quantiles(values[0])[None], reference[None]
     out = np.zeros_like(volume)
-    matched = match(values[None], quantiles(values)[None], target[None])[0]
+    matched = match(values, own, network(own, target) if network else target)[0]
     out[mask] = matched.clamp(DARKEST, 1).numpy()
     return out
 

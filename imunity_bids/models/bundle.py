@@ -1,6 +1,7 @@
 """A bundle on disk: three generators, one per axis, the references they know, hashes and a card.
 
     FOLDER/bundle.json  sagittal.safetensors  coronal.safetensors  axial.safetensors  references.safetensors
+           histogram.safetensors (the histogram network, where there is one)
 
 A reference is a contrast code per axis and the quantiles of the intensities it stands for (to judge the outcome).
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from imunity_bids.errors import DataUnusable, InputMissing
 from imunity_bids.models.imunity import Architecture, Generator
+from imunity_bids.models.quantiles import HistogramNet
 from imunity_bids.models.weights import load_module, load_weights, read_card, save_weights
 
 AXES = ("sagittal", "coronal", "axial")
@@ -43,6 +45,7 @@ class Bundle:
     card: dict[str, Any]
     generators: dict[str, Generator]
     references: dict[str, Reference]
+    histogram: HistogramNet | None = None  # without it, plain histogram matching comes before the generators
 
     @property
     def name(self) -> str:
@@ -79,6 +82,9 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
             for axis in AXES
         }
         stored = load_weights(folder / "references.safetensors", hashes["references"])
+        histogram = None
+        if "histogram" in hashes:
+            histogram = load_module(HistogramNet(), folder / "histogram.safetensors", hashes["histogram"])
     except (KeyError, TypeError) as error:
         raise DataUnusable(f"{folder}/bundle.json is not a bundle's card: {error}") from error
     references = {
@@ -91,17 +97,23 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         )
         for label in card["references"]
     }
-    return Bundle(card, generators, references)
+    return Bundle(card, generators, references, histogram)
 
 
 def save_bundle(
-    folder: Path, card: dict[str, Any], generators: dict[str, Generator], references: dict[str, Reference]
+    folder: Path,
+    card: dict[str, Any],
+    generators: dict[str, Generator],
+    references: dict[str, Reference],
+    histogram: HistogramNet | None = None,
 ) -> None:
     """Write a bundle; the hashes go into its card."""
     hashes = {axis: save_weights(folder / f"{axis}.safetensors", generators[axis].state_dict()) for axis in AXES}
     tensors = {f"{label}/{axis}": r.codes[axis] for label, r in references.items() for axis in AXES}
     tensors |= {f"{label}/quantiles": r.quantiles for label, r in references.items()}
     hashes["references"] = save_weights(folder / "references.safetensors", tensors, half=False)
+    if histogram is not None:
+        hashes["histogram"] = save_weights(folder / "histogram.safetensors", histogram.state_dict(), half=False)
     architecture = generators[AXES[0]].architecture.to_dict()
     full = {**card, "architecture": architecture, "references": sorted(references), "sha256": hashes}
     (folder / "bundle.json").write_text(json.dumps(full, indent=2, allow_nan=False) + "\n")

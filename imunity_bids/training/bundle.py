@@ -14,6 +14,7 @@ from imunity_bids.harmonize.references import make_reference
 from imunity_bids.models.bundle import AXES, DEFAULT, Bundle, save_bundle
 from imunity_bids.models.imunity import Generator
 from imunity_bids.training.harmonizer import HarmonizerTraining, train_harmonizer
+from imunity_bids.training.histogram import train_histogram
 from imunity_bids.training.run import Run
 from imunity_bids.training.slices import Brain
 
@@ -30,11 +31,12 @@ def train_bundle(
     template: str,
     later_steps: int | None = None,
     default_site: str | None = None,
+    visits: int = 0,
 ) -> Path:
-    """Train the three axes into `setup.output`, export the bundle; returns its folder.
+    """Train the three axes and the histogram network into `setup.output`, export the bundle; returns its folder.
 
     The second and third axis start from the one before and may take fewer steps. The default reference is the named
-    site's, or the first one's.
+    site's, or the first one's. The histogram network learns from so many simulated `visits`; with 0 there is none.
     """
     default_site = default_site or sites[0]
     if default_site not in sites:
@@ -54,6 +56,9 @@ def train_bundle(
             "hours": round(run.seconds / 3600, 2),
             "l1_on_held_out_brains": min(row["judge"] for row in run.rows),
         }
+    histogram, errors = None, {}
+    if visits and setup.architecture.prematch:
+        histogram, errors = train_histogram(brains, judges, setup.output / "persons", visits, seed=setup.seed)
     bundle = Bundle({}, {axis: generators[axis] for axis in AXES}, {})
     references = {site: _site_reference(index, site, brains, bundle) for index, site in enumerate(sites)}
     references[DEFAULT] = replace(references[default_site], label=DEFAULT)
@@ -71,10 +76,11 @@ def train_bundle(
             "setup": {k: v for k, v in asdict(setup).items() if k not in ("output", "start", "axis")},
             "torch": torch.__version__,
             "axes": figures,
+            "histogram": {"visits": visits, "error_on_held_out_persons": errors},
         },
     }
     folder = setup.output / "bundle"
-    save_bundle(folder, card, generators, references)
+    save_bundle(folder, card, generators, references, histogram)
     return folder
 
 

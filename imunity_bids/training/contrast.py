@@ -53,11 +53,11 @@ def sequence_curves(means: Tensor, g: torch.Generator, uneven: float) -> Tensor:
         Largest standard deviation of the transmit field, which varies the flip angle within the slice.
     """
     count = len(means)
-    drawn = _t1_weighted(8 * count + 64, g)[:count]
+    drawn = t1_weighted(8 * count + 64, g)[:count]
     if len(drawn) < count:
         raise RuntimeError("fewer random sequences were T1-weighted than expected")
     field = 1 + uneven * torch.rand(count, 1, 1, 1, generator=g) * torch.randn(count, 1, 3, 3, generator=g)
-    signal = _signals(drawn[..., None, None], field.clamp(0.6, 1.4)[:, 0])
+    signal = signals(drawn[..., None, None], field.clamp(0.6, 1.4)[:, 0])
     levels = WHITE_MATTER * signal / signal[:, 2:]  # N4 and white stripe bring white matter to 0.7 everywhere
     zero = torch.zeros_like(levels[:, :1])
     slope = (levels[:, 2:] - levels[:, 1:2]) / (WHITE_MATTER - means[:, 1, None, None, None]).clamp(min=0.05)
@@ -67,7 +67,7 @@ def sequence_curves(means: Tensor, g: torch.Generator, uneven: float) -> Tensor:
     return _interpolate(at, torch.cat([zero, levels, top], dim=1))
 
 
-def _t1_weighted(count: int, g: torch.Generator) -> Tensor:
+def t1_weighted(count: int, g: torch.Generator) -> Tensor:
     """Tissue parameters and protocols (n ≤ count, 17) that show white brighter than gray brighter than CSF."""
 
     def uniform(low: float, high: float) -> Tensor:
@@ -89,12 +89,12 @@ def _t1_weighted(count: int, g: torch.Generator) -> Tensor:
         uniform(0, 1200),
     ]
     drawn = torch.stack([*t1, *t2_star, *density, *protocol], dim=1)
-    csf, gray, white = _signals(drawn[..., None, None], torch.ones(count, 1, 1)).squeeze(dim=(2, 3)).unbind(dim=1)
+    csf, gray, white = signals(drawn[..., None, None], torch.ones(count, 1, 1)).squeeze(dim=(2, 3)).unbind(dim=1)
     return drawn[(gray > 0.45 * white) & (gray < 0.95 * white) & (csf < 0.85 * gray)]
 
 
-def _signals(drawn: Tensor, flip_scale: Tensor) -> Tensor:
-    """Signals (count, 3, h, w) of the rows of `_t1_weighted`, (count, 17, 1, 1), under a map of flip angles."""
+def signals(drawn: Tensor, flip_scale: Tensor) -> Tensor:
+    """Signals (count, 3, h, w) of the rows of `t1_weighted`, (count, 17, 1, 1), under a map of flip angles."""
     t1, t2_star, density = drawn[:, 0:3], drawn[:, 3:6], drawn[:, 6:9]
     is_spgr, te, flip, tr, delay, readouts, spacing, recovery = drawn[:, 9:, None].unbind(dim=1)
     flip = flip * flip_scale[:, None]

@@ -33,6 +33,7 @@ class Brain:
     site: int
     volume: Tensor
     traits: dict[str, str] = field(default_factory=dict)
+    zooms: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm
 
     @cached_property
     def means(self) -> Tensor:
@@ -68,11 +69,12 @@ def load_brains(
     names = list(dict.fromkeys(site for site, _, _ in found))
     brains = []
     for site, traits, path in found:
-        data = np.asarray(nib.load(path).dataobj, dtype=np.float32)
+        image = nib.load(path)
+        data = np.asarray(image.dataobj, dtype=np.float32)
         used = np.argwhere(data > 0)
         box = tuple(slice(low, high + 1) for low, high in zip(used.min(0), used.max(0), strict=True))
         volume = torch.from_numpy(np.ascontiguousarray(data[box])).half()
-        brains.append(Brain(path.name, names.index(site), volume, traits))
+        brains.append(Brain(path.name, names.index(site), volume, traits, image.header.get_zooms()[:3]))
     return brains, names
 
 

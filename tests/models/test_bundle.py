@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from imunity_bids.errors import DataUnusable, InputMissing
-from imunity_bids.models.bundle import AXES, find_bundle, load_bundle
+from imunity_bids.harmonize.inference import Compute, harmonize
+from imunity_bids.models.bundle import AXES, find_bundle, load_bundle, save_bundle
+from imunity_bids.models.imunity import Architecture, Generator
+from imunity_bids.models.quantiles import HistogramNet
 
 
 def test_a_bundle_comes_back(bundle_folder: Path) -> None:
@@ -27,6 +32,30 @@ def test_one_flipped_byte_is_refused(bundle_folder: Path, tmp_path: Path, name: 
     path.write_bytes(content)
     with pytest.raises(DataUnusable, match="damaged"):
         load_bundle(folder)
+
+
+def test_a_histogram_network_is_kept_checked_and_used(bundle_folder: Path, tmp_path: Path) -> None:
+    """One that darkens every reference: harmonized brains follow it."""
+    plain = load_bundle(bundle_folder)
+    generators = {axis: Generator(Architecture(width=8, prematch=True)).eval() for axis in AXES}
+    darker = HistogramNet()
+    darker.layers[-1].bias.data.fill_(-1.0)
+    save_bundle(tmp_path, {"name": "t", "version": "0", "license": "CC0"}, generators, plain.references, darker)
+    bundle = load_bundle(tmp_path)
+    volume = np.random.default_rng(0).uniform(0.2, 0.8, (24, 24, 24)).astype(np.float32)
+    mask = np.ones(volume.shape, bool)
+    reference = bundle.references["default"]
+    followed, _ = harmonize(volume, mask, bundle, reference, Compute())
+    matched, _ = harmonize(volume, mask, replace(bundle, histogram=None), reference, Compute())
+    # 0.1, the scale of the network's changes; the curves' own deviation from the identity differs little
+    assert np.median(matched - followed) == pytest.approx(0.1, abs=0.02)
+    path = tmp_path / "histogram.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    load_bundle.cache_clear()
+    with pytest.raises(DataUnusable, match="damaged"):
+        load_bundle(tmp_path)
 
 
 def test_missing_weights_and_names(bundle_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""Train the histogram network: from the histograms of a brain and of another person on the target scanner, what the
+brain's own histogram would be there. Minutes on one core."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from imunity_bids.evaluation.scanners import Person, person
+from imunity_bids.models.quantiles import HistogramNet
+from imunity_bids.training.slices import Brain
+from imunity_bids.training.visits import Visits, simulate_visits, truth
+
+log = logging.getLogger(__name__)
+
+BATCH = 128
+SAME_SCANNER = 0.1  # of the pairs: there the brain shall stay as it is
+VALIDATION_VISITS, VALIDATION_PAIRS = 600, 4000
+
+
+def train_histogram(
+    brains: list[Brain],
+    judges: list[Brain],
+    folder: Path,
+    visits: int = 10_000,
+    steps: int = 10_000,
+    rate: float = 1e-3,
+    seed: int = 1,
+    jobs: int = 1,
+) -> tuple[HistogramNet, dict[str, float]]:
+    """The network, and its mean error on visits of the judges beside that of plain matching and of doing nothing.
+
+    Persons are made from the brains once and kept in `folder`.
+    """
+    people, unseen = (_people(part, folder, jobs) for part in (brains, judges))
+    known = simulate_visits(people, visits, seed)
+    torch.manual_seed(seed)
+    network = HistogramNet()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.05)
+    g = torch.Generator().manual_seed(seed)
+    for _ in tqdm(range(steps), desc="histogram", mininterval=5):
+        own, scanner = _draw(known, BATCH, g)
+        made = network(known.quantiles[own], known.quantiles[scanner])
+        loss = F.smooth_l1_loss(made, _aim(known, own, scanner), beta=0.01)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    errors = _errors(network.eval(), simulate_visits(unseen, VALIDATION_VISITS, seed + 1))
+    log.info("histogram network on unseen persons: %s", errors)
+    return network, errors
+
+
+def _draw(visits: Visits, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Visits to harmonize and visits of other persons that are their references."""
+    own = torch.randint(len(visits.person), (count,), generator=g)
+    scanner = torch.randint(len(visits.person), (count,), generator=g)
+    scanner = torch.where(torch.rand(count, generator=g) < SAME_SCANNER, own ^ 1, scanner)
+    other = visits.person[own] != visits.person[scanner]
+    return (own[other], scanner[other]) if other.any() else (own, scanner)
+
+
+def _aim(visits: Visits, own: Tensor, scanner: Tensor) -> Tensor:
+    """The truth, or, where brain and reference come from one scanner, the brain as it is."""
+    same = (own ^ 1) == scanner
+    return torch.where(same[:, None], visits.quantiles[own], truth(visits, own, scanner))
+
+
+@torch.inference_mode()
+def _errors(network: HistogramNet, visits: Visits) -> dict[str, float]:
+    own, scanner = _draw(visits, VALIDATION_PAIRS, torch.Generator().manual_seed(0))
+    brain, reference, aim = visits.quantiles[own], visits.quantiles[scanner], _aim(visits, own, scanner)
+    made = {"network": network(brain, reference), "matching": reference, "untouched": brain}
+    return {name: round((values - aim).abs().mean().item(), 5) for name, values in made.items()}
+
+
+def _people(brains: list[Brain], folder: Path, jobs: int) -> list[Person]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Parallel(n_jobs=jobs)(delayed(_person)(brain, folder) for brain in brains)
+
+
+def _person(brain: Brain, folder: Path) -> Person:
+    file = folder / f"{brain.site}_{brain.name.split('.')[0]}.npz"
+    affine = np.diag([*brain.zooms, 1.0])
+    mask = ndimage.binary_fill_holes((brain.volume > 0).numpy())  # the darkest CSF may be 0
+    if file.exists():
+        with np.load(file) as stored:
+            fractions, texture = (stored[name].astype(np.float32) for name in ("fractions", "texture"))
+        return Person(brain.name, affine, fractions, texture, mask)
+    made = person(brain.name, nib.Nifti1Image(brain.volume.float().numpy(), affine), mask)
+    scratch = file.with_suffix(".tmp.npz")
+    np.savez(scratch, fractions=made.fractions.astype(np.float16), texture=made.texture.astype(np.float16))
+    scratch.replace(file)
+    return made

@@ -1,0 +1,132 @@
+"""Many persons on many scanners, as histograms only: what the histogram network learns from.
+
+Persons are made and imaged as the judge does it (`evaluation.scanners`), but they are others, and so are the protocols
+and tissue parameters of the scanners (`contrast.t1_weighted`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from imunity_bids.evaluation.scanners import SCATTER, Person
+from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
+from imunity_bids.models.quantiles import STEPS
+from imunity_bids.training import contrast
+
+STRIDE = 3  # every so many voxels are enough for a histogram
+RESOLUTIONS = 4  # of each person; the first is the brain's own
+FLIPS = torch.linspace(0.6, 1.4, 33)  # relative flip angles at which signals are tabulated
+TISSUE_SPREAD = 0.05  # log-normal, of the share that a tissue has in a brain
+TRANSMIT, RECEIVE, NOISE, BLUR = 0.25, 0.04, (0.004, 0.018), 0.6  # largest values (of blur: σ in voxels)
+
+
+class Visits(NamedTuple):
+    """Visits 2k and 2k + 1 are two persons on one scanner."""
+
+    quantiles: Tensor  # of the scan as the app preprocesses it, (N, Q)
+    response: Tensor  # how the truth at each of these quantiles answers to the levels of the tissues, (N, Q, 3)
+    person: Tensor  # (N,)
+    sequence: Tensor  # rows of `contrast.t1_weighted`, (N, 17)
+    scatter: Tensor  # of the person's T1, (N, 3)
+    unit: Tensor  # factor by which white stripe missed the level of white matter, (N,)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A person at a part of the voxels."""
+
+    parts: list[np.ndarray]  # (3, n) for each resolution
+    position: np.ndarray  # (n, 3), from -1 to 1
+    tissue: np.ndarray  # the largest fraction's number, (n,)
+
+
+def simulate_visits(people: list[Person], count: int, seed: int) -> Visits:
+    """An even number of visits, each pair by two different persons to one scanner."""
+    rng, g = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    samples = [_sample(someone, rng) for someone in people]
+    pairs = count // 2
+    scanners = contrast.t1_weighted(8 * pairs + 64, g)[:pairs]
+    if len(scanners) < pairs:
+        raise RuntimeError("fewer random sequences were T1-weighted than expected")
+    rows = []
+    for sequence in scanners:
+        for person in rng.choice(len(samples), 2, replace=len(samples) == 1):
+            scatter = torch.from_numpy(1 + SCATTER * rng.standard_normal(3)).float()
+            found, unit = _visit(samples[person], levels(sequence[None], scatter[None], FLIPS)[0].numpy(), rng)
+            rows.append((*found, torch.tensor(int(person)), sequence, scatter, torch.tensor(unit)))
+    return Visits(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def levels(sequence: Tensor, scatter: Tensor, flips: Tensor) -> Tensor:
+    """Signals of CSF, gray and white matter at relative flip angles (F,), white matter at 0.7 at each: (B, 3, F)."""
+    drawn = torch.cat([sequence[:, :3] * scatter, sequence[:, 3:]], dim=1)
+    signal = contrast.signals(drawn[..., None, None], flips.expand(len(drawn), 1, -1)).squeeze(2)
+    return WHITE_MATTER * signal / signal[:, 2:]  # N4 makes white matter even
+
+
+def truth(visits: Visits, own: Tensor, scanner: Tensor) -> Tensor:
+    """What the voxels at the quantiles of visits `own` would be on the scanners of visits `scanner`: (B, Q).
+
+    White stripe misses its level anew at every visit: here by as much as for the other person on that scanner.
+    """
+    aim = levels(visits.sequence[scanner], visits.scatter[own], torch.ones(1)) * visits.unit[scanner ^ 1, None, None]
+    return torch.bmm(visits.response[own], aim).squeeze(2).clamp(0, 1)
+
+
+def _sample(someone: Person, rng: np.random.Generator) -> _Sample:
+    take = tuple(slice(start, None, STRIDE) for start in rng.integers(0, STRIDE, 3))
+    mask = someone.mask[take]
+    where = np.argwhere(mask).astype(np.float32)
+    low, high = where.min(axis=0), where.max(axis=0)
+    parts = [someone.parts]
+    for _ in range(RESOLUTIONS - 1):
+        sigma = rng.uniform(0, BLUR, 3) * rng.integers(0, 2, 3)
+        weight = np.maximum(ndimage.gaussian_filter(someone.mask.astype(np.float32), sigma), 1e-3)
+        parts.append(np.stack([ndimage.gaussian_filter(part, sigma) for part in someone.parts]) / weight)
+    return _Sample(
+        parts=[part[(slice(None), *take)][:, mask].astype(np.float32) for part in parts],
+        position=(where - (low + high) / 2) / ((high - low) / 2),
+        tissue=someone.fractions[(slice(None), *take)][:, mask].argmax(axis=0),
+    )
+
+
+def _visit(sample: _Sample, table: np.ndarray, rng: np.random.Generator) -> tuple[tuple[Tensor, Tensor], float]:
+    """Quantiles and response of one visit, and its unit; `table` holds levels (3, F) at `FLIPS`."""
+    flip = _transmit_field(sample.position, rng.uniform(0, TRANSMIT), rng)
+    level = np.stack([np.interp(flip, FLIPS.numpy(), row) for row in table])
+    image = (level * sample.parts[rng.integers(RESOLUTIONS)]).sum(axis=0).clip(min=0)
+    image *= 1 + rng.uniform(0, RECEIVE) * _uneven(sample.position, rng)
+    noise = rng.uniform(*NOISE) * rng.standard_normal((2, len(image)))
+    noisy = np.hypot(image + noise[0], noise[1]).astype(np.float32)[:, None, None]  # Rician; a volume one voxel thick
+    stripe = white_stripe(noisy, np.ones_like(noisy, bool))
+    scan = to_model_scale(noisy, np.ones_like(noisy, bool), stripe)[0].ravel()
+
+    weight = np.exp(TISSUE_SPREAD * rng.standard_normal(3))[sample.tissue]
+    order = np.argsort(scan)
+    rank = np.cumsum(weight[order])
+    found = np.interp(np.linspace(0, 1, STEPS), (rank - weight[order] / 2) / rank[-1], scan[order])
+    bins = np.empty(len(scan), int)
+    bins[order] = np.rint((rank - weight[order] / 2) / rank[-1] * (STEPS - 1))
+    total = np.maximum(np.bincount(bins, weight, STEPS), 1e-9)
+    response = np.stack([np.bincount(bins, weight * part, STEPS) / total for part in sample.parts[0]], axis=1)
+    return (torch.from_numpy(found).float(), torch.from_numpy(response).float()), stripe.scale
+
+
+def _transmit_field(position: np.ndarray, excess: float, rng: np.random.Generator) -> np.ndarray:
+    """Relative flip angle, largest near the middle of the head, 1 in the mean."""
+    distance = ((position - rng.normal(0, 0.06, 3)) ** 2).sum(axis=1)
+    field = 1 + excess * (1 - np.minimum(distance, 1.5))
+    return field / field.mean()
+
+
+def _uneven(position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What N4 leaves of a receive field: smooth, at most 1."""
+    linear, square, wave = rng.standard_normal((3, 3))
+    field = position @ linear + position**2 @ square + np.sin(2 * position) @ wave
+    return field / np.abs(field).max()

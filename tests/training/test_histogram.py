@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+pytest.importorskip("sklearn", reason="training needs the extra `train`")
+
+from imunity_bids.evaluation.scanners import Person
+from imunity_bids.models.quantiles import HistogramNet
+from imunity_bids.training import histogram
+from imunity_bids.training.slices import Brain
+from imunity_bids.training.visits import levels, simulate_visits, truth
+
+
+def someone(seed: int, core: float = 0.6) -> Person:
+    """A ball of white matter in gray matter in CSF, borders one voxel wide; `core` is the radius of the white part."""
+    size = 40
+    rng = np.random.default_rng(seed)
+    radius = np.sqrt((((np.indices((size,) * 3) - (size - 1) / 2) / (size / 2)) ** 2).sum(0))
+    mask = radius < 0.95
+    tissues = [radius >= 0.85, (radius < 0.85) & (radius >= core), radius < core]
+    fractions = np.stack([ndimage.gaussian_filter((t & mask).astype(np.float32), 0.7) for t in tissues]) * mask
+    fractions /= np.maximum(fractions.sum(0), 1e-6)
+    texture = (0.1 * rng.standard_normal(mask.shape) * mask).astype(np.float32)
+    return Person(f"p{seed}", np.eye(4), fractions, texture, mask)
+
+
+def test_parts_are_fractions_and_texture_between_neighbours_in_contrast() -> None:
+    person = someone(0)
+    level = np.array([0.2, 0.5, 0.7])
+    darker = np.clip(person.fractions[0] + 0.5 * person.fractions[1], 0, 1)
+    expected = np.tensordot(level, person.fractions, 1) + person.texture * (0.3 * darker + 0.2 * (1 - darker))
+    np.testing.assert_allclose(np.tensordot(level, person.parts, 1), expected, atol=1e-6)
+
+
+def test_visits_come_in_pairs_and_repeat() -> None:
+    people = [someone(0, 0.5), someone(1, 0.7)]
+    visits, again = simulate_visits(people, 20, 3), simulate_visits(people, 20, 3)
+    assert all(torch.equal(a, b) for a, b in zip(visits, again, strict=True))
+    torch.testing.assert_close(visits.sequence[::2], visits.sequence[1::2])
+    assert (visits.person[::2] != visits.person[1::2]).all()
+    assert (visits.quantiles.diff(dim=1) >= 0).all()
+    assert visits.quantiles.min() >= 0 and visits.quantiles.max() <= 1
+    white = levels(visits.sequence, visits.scatter, torch.tensor([0.8, 1.0, 1.2]))[:, 2]
+    torch.testing.assert_close(white, torch.full_like(white, 0.7))
+
+
+def test_the_truth_of_a_visit_on_its_own_scanner_is_the_visit_but_for_noise_and_fields() -> None:
+    visits = simulate_visits([someone(0), someone(1)], 40, 3)
+    here = torch.arange(40)
+    partner_unit = visits.unit[here ^ 1] / visits.unit  # the unit is that of the other person's visit
+    own = truth(visits, here, here) / partner_unit[:, None]
+    middle = slice(10, 91)  # noise spreads the ends
+    assert (own - visits.quantiles)[:, middle].abs().mean() < 0.03
+
+
+def test_the_network_starts_as_matching() -> None:
+    torch.manual_seed(0)
+    own, reference = torch.rand(2, 4, 101).sort(dim=2).values
+    torch.testing.assert_close(HistogramNet()(own, reference), reference, atol=0.02, rtol=0)
+
+
+def test_it_learns_that_persons_differ_in_their_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """White cores of many sizes: plain matching takes the volumes over, the network, seeing new persons, less."""
+    cores = np.linspace(0.45, 0.75, 10)
+    people = {f"p{index}": someone(index, core) for index, core in enumerate(cores)}
+    monkeypatch.setattr(histogram, "person", lambda name, image, mask: people[name])
+    brains = [Brain(name, 0, torch.from_numpy(p.mask).half()) for name, p in people.items()]
+    judges = [brains[2], brains[7]]
+    training = [brain for brain in brains if brain not in judges]
+    _, errors = histogram.train_histogram(training, judges, tmp_path, visits=600, steps=600)
+    assert errors["matching"] < errors["untouched"]
+    assert errors["network"] < 0.8 * errors["matching"]
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    assert len(files) == 10
+    monkeypatch.setattr(histogram, "person", None)  # they are read from the folder now
+    _, again = histogram.train_histogram(training, judges, tmp_path, visits=600, steps=600)
+    assert again == pytest.approx(errors, abs=2e-3)  # kept in half precision
