@@ -136,6 +136,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
         every=options.every,
         seed=options.seed,
         device=options.device,
+        precision=options.precision,
         start=options.start,
     )
     training, judges = hold_out(brains, options.holdout)

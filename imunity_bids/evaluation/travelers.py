@@ -20,7 +20,7 @@ from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
 from imunity_bids.evaluation.volumes import tissue_volumes
 from imunity_bids.harmonize.inference import Compute, harmonize, intensity_quantiles
 from imunity_bids.harmonize.references import make_reference
-from imunity_bids.models.bundle import load_bundle
+from imunity_bids.models.bundle import Bundle, Reference, load_bundle
 from imunity_bids.models.weights import sha256
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ def summarise(table: pd.DataFrame) -> dict[str, object]:
         "worst_direction": {"direction": " → ".join(change.idxmin()), "gain_over_raw": change.min()},
         "identity": identity[["ssim", "mae", "gradient_correlation"]].mean().to_dict(),
         "volume_change": {
-            name: {"mean": ours[name].abs().mean(), "worst": ours[name].abs().max()} for name in ("gray", "white")
+            name: {"mean": ours[name].abs().mean(), "worst": ours[name].abs().max()}
+            for name in (tissue + of for tissue in ("gray", "white") for of in ("", "_to_truth", "_of_scanners"))
         },
         "uncertainty_rank_correlation": ours.uncertainty_rank.mean(),
     }
@@ -136,7 +137,7 @@ def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
             np.asarray(nib.load(path).dataobj, np.float32) for path in (row.source, row.target, row.reference)
         )
         mask = (source > 0) & (target > 0)
-        made, _ = _ours(source, mask, reference, model)
+        made, _ = harmonize(source, mask, *_reference(reference, model), Compute())
         images = {"raw": source, **_baselines(source, mask, [reference]), OURS: made}
         rows += [
             {"pair": number, "method": name, **_scores(image, target, source, mask)} for name, image in images.items()
@@ -189,19 +190,21 @@ def _score_person(
     torch.set_num_threads(1)
     visits, mask = _load_visits(file, scanners)
     volumes = {name: tissue_volumes(visit.scan, mask) for name, visit in visits.items()}
+    true_volumes = {name: tissue_volumes(visit.truth, mask) for name, visit in visits.items()}
     rows, features = [], []
     for target in (scanner.name for scanner in scanners):
         theirs = [np.load(other)[f"{target}/scan"].astype(np.float32) for other in others]
+        bundle, contrast = _reference(theirs[0], model)
         for source, visit in visits.items():
             truth = visit.scan if source == target else visits[target].truth
-            made, spread = _ours(visit.scan, mask, theirs[0], model)
+            made, spread = harmonize(visit.scan, mask, bundle, contrast, Compute())
             images = {"raw": visit.scan, **_baselines(visit.scan, mask, theirs), OURS: made}
             images[BOUND] = baselines.best_curve(visit.scan, mask, truth)
             about = {"person": name, "source": source, "target": target}
             for method, image in images.items():
                 rows.append({**about, "method": method, **_scores(image, truth, visit.scan, mask)})
                 if method == OURS:
-                    rows[-1] |= _volume_change(volumes[source], tissue_volumes(image, mask))
+                    rows[-1] |= _volume_change(volumes[source], tissue_volumes(image, mask), true_volumes[target])
                     rows[-1]["uncertainty_rank"] = _rank_correlation(spread, np.abs(image - truth), mask)
                 if target == scanners[0].name and method != BOUND:
                     features.append(
@@ -210,10 +213,9 @@ def _score_person(
     return rows, features
 
 
-def _ours(source: np.ndarray, mask: np.ndarray, reference: np.ndarray, model: Path) -> tuple[np.ndarray, np.ndarray]:
+def _reference(brain: np.ndarray, model: Path) -> tuple[Bundle, Reference]:
     bundle = load_bundle(model)
-    contrast = make_reference("traveler", "file", "", [(reference, reference > 0)], bundle, REFERENCE_SLICES)
-    return harmonize(source, mask, bundle, contrast, Compute())
+    return bundle, make_reference("traveler", "file", "", [(brain, brain > 0)], bundle, REFERENCE_SLICES)
 
 
 def _baselines(source: np.ndarray, mask: np.ndarray, others: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -236,8 +238,14 @@ def _scores(image: np.ndarray, truth: np.ndarray, source: np.ndarray, mask: np.n
     }
 
 
-def _volume_change(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    return {tissue: after[tissue] / before[tissue] - 1 for tissue in ("gray", "white")}
+def _volume_change(before: dict[str, float], after: dict[str, float], truth: dict[str, float]) -> dict[str, float]:
+    """Relative to the scan, to what the target scanner would show, and what the change of scanner alone makes."""
+    changes = {}
+    for tissue in ("gray", "white"):
+        scanned, made, true = (max(volumes[tissue], 1.0) for volumes in (before, after, truth))
+        changes |= {tissue: made / scanned - 1, f"{tissue}_to_truth": made / true - 1}
+        changes[f"{tissue}_of_scanners"] = true / scanned - 1
+    return changes
 
 
 def _rank_correlation(spread: np.ndarray, error: np.ndarray, mask: np.ndarray) -> float:

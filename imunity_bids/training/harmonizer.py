@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from imunity_bids.models.imunity import Architecture, CodeHead, Discriminator, Generator
+from imunity_bids.models.imunity import Architecture, Code, CodeHead, Discriminator, Generator
 from imunity_bids.training import contrast
 from imunity_bids.training.biology import BiologicalHeads, read_feature
 from imunity_bids.training.levels import LevelHeads
-from imunity_bids.training.run import Average, Run, weights_to_start_with
+from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
 from imunity_bids.training.slices import Batch, Brain, Pairs
 
 
@@ -59,6 +60,7 @@ class HarmonizerTraining:
     every: int = 100
     seed: int = 1
     device: str = "cpu"
+    precision: str = "float32"
     start: Path | None = None  # best.pt of another axis or run, or a bundle's safetensors
 
 
@@ -189,45 +191,61 @@ def _random_contrasts(means: Tensor, g: torch.Generator) -> Tensor:
 
 def _step(networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch.Generator) -> dict[str, float]:
     """The three updates of a batch: generator, discriminator, site head on frozen features."""
-    from monai.losses import SSIMLoss
-
     batch = pairs.batch(setup.batch, g)
     one, two, target = (t.to(setup.device) for t in make_pair(batch, setup, g))
-    site = batch.site.to(setup.device)
-    mask = target > 0
-    anatomy = networks.generator.anatomy(one)
-    style = networks.generator.contrast(two)
-    made = networks.generator.decode(anatomy.sample(), style.sample(), one)
+    reduced = partial(autocast, setup.device, setup.precision)
+    with reduced():
+        anatomy = networks.generator.anatomy(one)
+        style = networks.generator.contrast(two)
+        made = networks.generator.decode(anatomy.sample(), style.sample(), one)
+        losses = _losses(networks, setup, batch, (one, two, target), made, anatomy, style)
+    heads = {"biological": "biology", "levels": "levels"}
+    trained = ["generator", *(heads[name] for name in losses if name in heads)]
+    networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
 
-    weights = setup.weights
+    numbers = {name: loss.item() for name, loss in losses.items()}
+    if setup.weights.adversarial:
+        with reduced():
+            real, fake = networks.discriminator(torch.cat([target, made.detach()])).chunk(2)
+            critic = 0.5 * (_is_real(real, smooth=0.9) + F.softplus(fake).mean())
+        networks.advance(critic, "discriminator")
+        numbers["discriminator"] = critic.item()
+    if networks.site_head is not None:
+        site = batch.site.to(setup.device)
+        with reduced():
+            logits = networks.site_head(anatomy.mean.detach())
+            site_loss = F.cross_entropy(logits, site)  # equation 1
+        networks.advance(site_loss, "site_head")
+        numbers |= {"site": site_loss.item(), "site_accuracy": (logits.argmax(1) == site).float().mean().item()}
+    return numbers
+
+
+def _losses(
+    networks: _Networks,
+    setup: HarmonizerTraining,
+    batch: Batch,
+    images: tuple[Tensor, Tensor, Tensor],
+    made: Tensor,
+    anatomy: Code,
+    style: Code,
+) -> dict[str, Tensor]:
+    """The parts of the generator's loss that have a weight (equations 2 to 5), by the weights' names."""
+    from monai.losses import SSIMLoss
+
+    weights, (one, two, target) = setup.weights, images
+    mask = target > 0
     losses = {"l1": F.l1_loss(made[mask], target[mask]), "kl": anatomy.kl() + style.kl()}
     if weights.adversarial:
         losses["adversarial"] = _is_real(networks.discriminator(made))
     if weights.ssim:
-        losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made, target)
+        losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made.float(), target)
     if networks.site_head is not None:
         losses["confusion"] = confusion(networks.site_head(anatomy.mean))
-    trained = ["generator"]
     if setup.biology:
         losses["biological"] = networks.modules["biology"](anatomy.mean, batch.brain)
-        trained.append("biology")
     if weights.levels:
         losses["levels"] = networks.modules["levels"](anatomy.mean, style.mean, batch, one, two)
-        trained.append("levels")
-    networks.advance(sum(getattr(weights, name) * loss for name, loss in losses.items()), *trained)
-
-    numbers = {name: loss.item() for name, loss in losses.items()}
-    if weights.adversarial:
-        real, fake = networks.discriminator(torch.cat([target, made.detach()])).chunk(2)
-        critic = 0.5 * (_is_real(real, smooth=0.9) + F.softplus(fake).mean())
-        networks.advance(critic, "discriminator")
-        numbers["discriminator"] = critic.item()
-    if networks.site_head is not None:
-        logits = networks.site_head(anatomy.mean.detach())
-        site_loss = F.cross_entropy(logits, site)  # equation 1
-        networks.advance(site_loss, "site_head")
-        numbers |= {"site": site_loss.item(), "site_accuracy": (logits.argmax(1) == site).float().mean().item()}
-    return numbers
+    return losses
 
 
 def confusion(logits: Tensor) -> Tensor:

@@ -105,6 +105,20 @@ def test_losses_fall(tmp_path: Path, decoder: str, sites: int) -> None:
     assert ("site" in rows[0]) == (sites > 1)
 
 
+def test_bfloat16_learns_nearly_the_same(tmp_path: Path) -> None:
+    """8 bits of mantissa: the losses of every step within some per cent, and weights kept in float32."""
+    last = {}
+    for precision in ("float32", "bfloat16"):
+        plan = setup(tmp_path / precision, architecture=Architecture(width=8), precision=precision)
+        train_harmonizer(plan, brains(4, 2), 2, brains(2, 2))
+        last[precision] = torch.load(plan.output / "last.pt", weights_only=True)
+    for name in ("l1", "site"):
+        one, other = (last[precision]["rows"][-1][name] for precision in last)
+        assert one != other
+        assert one == pytest.approx(other, rel=0.05), name
+    assert {value.dtype for value in last["bfloat16"]["average"].values()} == {torch.float32}
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     args = brains(4, 2), 2, brains(2, 2)
     train_harmonizer(setup(tmp_path / "whole"), *args)
