@@ -46,6 +46,13 @@ def _add_travelers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the visits")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
+    sites = commands.add_parser(
+        "sites", help="can a classifier tell real sites before and after?", formatter_class=HelpFormatter
+    )
+    sites.add_argument("output", type=Path, help="folder for sites.tsv and sites.json")
+    sites.add_argument("derivatives", type=Path, nargs="+", help="of the participant level, one folder per site")
+    sites.add_argument("--description", default="harmonized", help="desc- entity of the harmonized images")
+    sites.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,7 +106,18 @@ def _travelers(options: argparse.Namespace) -> None:
         print(travelers.evaluate_pairs(options.pairs, model, options.output).round(4).to_string(index=False))
 
 
-_COMMANDS = {"brain": _brain, "travelers": _travelers}
+def _sites(options: argparse.Namespace) -> None:
+    import json
+
+    from imunity_bids.errors import Usage
+    from imunity_bids.evaluation.sites import evaluate_sites
+
+    if len(options.derivatives) < 2:
+        raise Usage("one site cannot be told from another: give two folders of derivatives at least")
+    print(json.dumps(evaluate_sites(options.derivatives, options.output, options.description), indent=2))
+
+
+_COMMANDS = {"brain": _brain, "travelers": _travelers, "sites": _sites}
 
 if __name__ == "__main__":
     sys.exit(main())

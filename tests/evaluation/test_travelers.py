@@ -163,3 +163,23 @@ def test_pairs_of_real_scans(tmp_path: Path) -> None:
 def test_one_brain_is_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["travelers", str(tmp_path / "out"), "--brains", str(tmp_path)]) == 66
     assert "two are needed at least" in capsys.readouterr().err
+
+
+def test_real_sites_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two sites that differ by a γ before and by nothing after."""
+    for site, power in (("A", 1.0), ("B", 1.5)):
+        for number in range(6):
+            brain, mask = ball(number + 10 * (site == "B"), size=32)
+            stem = tmp_path / site / f"sub-{number}" / "anat" / f"sub-{number}_space-T_res-1_"
+            stem.parent.mkdir(parents=True)
+            for name, data in (("preproc_T1w", brain**power), ("harmonized_T1w", brain), ("brain_mask", mask)):
+                nib.Nifti1Image(data.astype(np.float32), np.eye(4)).to_filename(f"{stem}desc-{name}.nii.gz")
+    assert main(["sites", str(tmp_path / "out"), str(tmp_path / "A"), str(tmp_path / "B")]) == 0
+    summary = json.loads((tmp_path / "out" / "sites.json").read_text())
+    assert summary["accuracy"]["before"] == 1
+    assert summary["accuracy"]["after"] <= 0.85  # 12 images: chance, give or take
+    contrast = summary["gray_white_contrast"]
+    assert contrast["after"]["A"]["mean"] == pytest.approx(contrast["after"]["B"]["mean"], rel=0.1)
+    assert contrast["before"]["B"]["mean"] > 1.2 * contrast["before"]["A"]["mean"]
+    assert main(["sites", str(tmp_path / "out"), str(tmp_path / "A")]) == 64
+    assert main(["sites", str(tmp_path / "out"), str(tmp_path / "A"), str(tmp_path)[:-1]]) == 66
