@@ -14,10 +14,10 @@ from scipy import ndimage
 from imunity_bids.errors import DataUnusable
 from imunity_bids.image.quality import Finding
 from imunity_bids.image.resample import isotropic_grid, resample
-from imunity_bids.models.brain import SPACING_MM, BrainNet, normalise
+from imunity_bids.models.brain import FIELD, NECK_MM, SPACING_MM, BrainNet, normalise
 from imunity_bids.models.weights import load_module, read_card
 
-THRESHOLD = 0.6  # best 5th percentile on simulated heads that training did not see
+THRESHOLD = 0.5  # on simulated heads, 0.4 to 0.7 differ by less than 0.005 in Dice
 SHIPPED = Path(__file__).parents[1] / "data" / "brain"
 
 
@@ -41,19 +41,36 @@ def load_network(folder: Path = SHIPPED, device: str = "cpu") -> BrainNet:
     return load_module(network, folder / "brain.safetensors", card["sha256"]).to(device)
 
 
-@torch.inference_mode()
 def brain_probability(image: nib.Nifti1Image, network: BrainNet) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of "inside the skull" on a 2 mm RAS grid, and that grid's affine.
+    """Probability of "brain" on a 2 mm RAS grid, and that grid's affine.
 
-    `image` is conformed (RAS, finite); its contrast, resolution and field of view are free.
+    `image` is conformed (RAS, finite); its contrast, resolution and field of view are free. The network looks twice: at
+    everything, to find the brain, and then at a field as large as those it was trained on. It normalises over the whole
+    field, so that mere air around a head would change the mask (by 11 % of its volume with 70 mm on all sides).
     """
     shape, affine = isotropic_grid(image.shape, image.affine, SPACING_MM, network.multiple)
     data = np.asarray(image.dataobj)
     finest = min(image.header.get_zooms()[:3])
     coarse = resample(data, image.affine, shape, affine, supersample=2 if finest < 0.8 * SPACING_MM else 1)
+    first = _apply(network, coarse)
+    if not (first > THRESHOLD).any():
+        return first, affine
+    middle = np.argwhere(largest_piece(first > THRESHOLD)[0]).mean(axis=0)
+    corner = np.rint(middle - (np.array(FIELD) - 1) / 2 - [0, 0, NECK_MM / SPACING_MM]).astype(int)
+    inside, window = np.zeros_like(first), np.zeros(FIELD, np.float32)
+    there = tuple(slice(max(0, c), max(0, c + n)) for c, n in zip(corner, FIELD, strict=True))
+    here = tuple(slice(max(0, -c), max(0, -c) + size) for c, size in zip(corner, coarse[there].shape, strict=True))
+    window[here] = coarse[there]
+    inside[there] = _apply(network, window)[here]
+    return inside, affine
+
+
+@torch.inference_mode()
+def _apply(network: BrainNet, volume: np.ndarray) -> np.ndarray:
+    """Probability for every voxel of a 2 mm volume."""
     device = next(network.parameters()).device
-    logits = network(normalise(torch.from_numpy(coarse)).to(device)[None, None])
-    return logits[0, 0].float().sigmoid().cpu().numpy(), affine
+    logits = network(normalise(torch.from_numpy(volume)).to(device)[None, None])
+    return logits[0, 0].float().sigmoid().cpu().numpy()
 
 
 def network_mask(image: nib.Nifti1Image, network: BrainNet, border_mm: float = 0.0) -> BrainMask:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SPACING_MM = 2.0
+FIELD = (96, 112, 96)  # voxels that the network is trained on, RAS
+NECK_MM = 12  # by so much the middle of that field lies below the middle of the brain
 
 
 def space_to_depth(volume: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from imunity_bids.errors import InputMissing
-from imunity_bids.models.brain import SPACING_MM, BrainNet
+from imunity_bids.models.brain import FIELD, SPACING_MM, BrainNet
 from imunity_bids.models.weights import save_weights
 from imunity_bids.training.heads import HeadSimulator, read_label_map
 from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
@@ -38,7 +38,7 @@ class BrainTraining:
     precision: str = "float32"
     workers: int = 1
     start: Path | None = None  # weights to begin with: best.pt of a run, or a model's safetensors
-    shape: tuple[int, int, int] = (96, 112, 96)
+    shape: tuple[int, int, int] = FIELD
     widths: tuple[int, ...] = (24, 48, 96, 128)
 
 

@@ -20,7 +20,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from imunity_bids.models.brain import SPACING_MM, normalise
+from imunity_bids.models.brain import FIELD, NECK_MM, SPACING_MM, normalise
 
 CEREBELLUM = (7, 8, 46, 47)
 OUTSIDE = 500  # FreeSurfer-style numbers above this lie outside the brain
@@ -121,7 +121,7 @@ class HeadSimulator:
         Share of the heads whose tissues keep the order of a T1w scan; the rest has any contrast at all.
     """
 
-    def __init__(self, maps: list[LabelMap], shape: tuple[int, int, int] = (96, 112, 96), t1w_share: float = 0.7):
+    def __init__(self, maps: list[LabelMap], shape: tuple[int, int, int] = FIELD, t1w_share: float = 0.7):
         self.maps = maps
         self.shape = shape
         self.t1w_share = t1w_share
@@ -149,7 +149,7 @@ class HeadSimulator:
         offsets = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.shape]
         grid = torch.stack(torch.meshgrid(*offsets, indexing="ij"), -1) * SPACING_MM
         shift = (torch.rand(3, generator=g) - 0.5) * torch.tensor([16.0, 20.0, 44.0])
-        shift[2] -= 12  # the neck is where networks go astray: show it
+        shift[2] -= NECK_MM  # the neck is where networks go astray: show it
         grid = (grid + shift) @ linear.T
         amplitude = _uniform(g, 0, 4)
         for cells in (4, 8):
