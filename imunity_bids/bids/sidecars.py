@@ -12,7 +12,7 @@ from imunity_bids.bids.outputs import write_json, write_text
 
 BIDS_VERSION = "1.11.0"
 DESCRIPTIONS = {
-    "brain": "Brain mask: inside of the skull",
+    "brain": "Brain mask: brain, inner CSF and a rim of 2 mm",
     "preproc": "Conformed and bias-corrected; in template space also stripped and white-striped, white matter at 0.7",
     "harmonized": "Harmonized to the reference by ImUnity, median of three axes, white matter at about 0.7",
     "uncertainty": "Standard deviation of the three axes' models, in the unit of the harmonized image",
