@@ -67,9 +67,18 @@ class Settings:
         names = ("skull_strip", "brain_border", "registration", "template", "random_seed")
         chosen = {name: getattr(self, name) for name in names}
         return chosen | {
-            "brain_model": str(self.brain_model or ""),
+            "brain_weights": self._brain_weights(),
             "synthstrip_model": str(self.synthstrip_model or ""),
         }
+
+    def _brain_weights(self) -> str:
+        """Hash of the network that cuts out the brain, by its card; empty where none is asked."""
+        from imunity_bids.image.brain_mask import SHIPPED
+        from imunity_bids.models.weights import read_card
+
+        if self.skull_strip not in ("auto", "network"):
+            return ""
+        return read_card((self.brain_model or SHIPPED) / "card.json").get("sha256", "")
 
     def to_toml(self) -> str:
         """All options, as `--config-file` reads them."""

@@ -158,7 +158,7 @@ def _provenance(plan: Plan, fingerprint: str, reference: ReferenceRequest) -> di
             "Name": plan.card["name"],
             "Version": plan.card["version"],
             "License": plan.card["license"],
-            "SHA256": {axis: hashes[axis] for axis in ("sagittal", "coronal", "axial")},
+            "SHA256": {name: value for name, value in hashes.items() if name != "references"},
         },
         "ParametersHash": plan.parameters(fingerprint, reference),
         "InputSHA256": fingerprint,
