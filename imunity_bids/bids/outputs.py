@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +14,8 @@ import nibabel as nib
 import numpy as np
 
 from imunity_bids.bids.inputs import ENTITY_ORDER, T1w
+
+TEMPORARY = ".imunity-"  # how names begin while a file is being written
 
 
 def derivative(output_dir: Path, source: T1w, suffix: str, extension: str, **entities: str) -> Path:
@@ -34,16 +38,30 @@ def anat_folder(output_dir: Path, source: T1w) -> Path:
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a temporary file of the same folder and extension, then rename it."""
+    """Let `write` fill a temporary file of the same folder and extension, then rename it.
+
+    The file is locked meanwhile: one that nobody holds was left by a run that was killed (`remove_strays`).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     extension = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    temporary = path.with_name(f".{uuid4().hex[:12]}{extension}")
+    temporary = path.with_name(f"{TEMPORARY}{uuid4().hex[:12]}{extension}")
     try:
-        write(temporary)
-        temporary.replace(path)
+        with open(temporary, "xb") as held:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+            write(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def remove_strays(folder: Path) -> None:
+    """Remove the temporary files of a folder that no process holds any more."""
+    for stray in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError), open(stray, "rb") as file:  # held, gone meanwhile, or no locks here
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stray.unlink()
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -57,7 +75,11 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def write_nifti(path: Path, data: np.ndarray, affine: np.ndarray, code: int) -> Path:
-    """NIfTI with qform = sform and their `code` (1 scanner, 4 template), mm; the type is that of `data`."""
+    """NIfTI with qform = sform and their `code` (1 scanner, 4 template), mm; the type is that of `data`.
+
+    What killed runs left half-written in the folder goes.
+    """
+    remove_strays(path.parent)
     image = nib.Nifti1Image(data, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=code)

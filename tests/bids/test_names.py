@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -8,7 +9,15 @@ import numpy as np
 import pytest
 
 from imunity_bids.bids.inputs import T1w, check_dataset, find_t1w, participants_of_site
-from imunity_bids.bids.outputs import derivative, transform_path, write_atomically, write_json, write_nifti
+from imunity_bids.bids.outputs import (
+    TEMPORARY,
+    derivative,
+    remove_strays,
+    transform_path,
+    write_atomically,
+    write_json,
+    write_nifti,
+)
 from imunity_bids.errors import InputMissing, NotBids, NothingSelected, Usage
 
 
@@ -53,6 +62,26 @@ def test_a_failed_write_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) 
         write_atomically(path, half)
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_written_files_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    dead, living = (tmp_path / f"{TEMPORARY}{name}.nii.gz" for name in ("dead", "living"))
+    dead.write_bytes(b"half")
+    with open(living, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_nifti(tmp_path / "new.nii.gz", np.zeros((2, 2, 2), np.float32), np.eye(4), 1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, "new.nii.gz"]
+    write_nifti(tmp_path / "new.nii.gz", np.zeros((2, 2, 2), np.float32), np.eye(4), 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["new.nii.gz"]
+
+
+def test_a_file_is_locked_while_it_is_written(tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        remove_strays(tmp_path)
+        assert path.exists()
+        path.write_text("whole")
+
+    assert write_atomically(tmp_path / "file.txt", write).read_text() == "whole"
 
 
 def test_nifti_header(tmp_path: Path) -> None:
