@@ -28,6 +28,7 @@ def build_parser() -> Parser:
     brain.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     brain.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
     _add_travelers(commands)
+    _add_sites(commands)
     return parser
 
 
@@ -46,13 +47,16 @@ def _add_travelers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the visits")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
-    sites = commands.add_parser(
+
+
+def _add_sites(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
         "sites", help="can a classifier tell real sites before and after?", formatter_class=HelpFormatter
     )
-    sites.add_argument("output", type=Path, help="folder for sites.tsv and sites.json")
-    sites.add_argument("derivatives", type=Path, nargs="+", help="of the participant level, one folder per site")
-    sites.add_argument("--description", default="harmonized", help="desc- entity of the harmonized images")
-    sites.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
+    parser.add_argument("output", type=Path, help="folder for sites.tsv and sites.json")
+    parser.add_argument("derivatives", type=Path, nargs="+", help="of the participant level, one folder per site")
+    parser.add_argument("--description", default="harmonized", help="desc- entity of the harmonized images")
+    parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
 
 
 def main(arguments: list[str] | None = None) -> int:
