@@ -19,6 +19,8 @@ from imunity_bids.training.heads import HeadSimulator, read_label_map
 from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
 
 VALIDATION_SEED = 10**9
+# Heads that are judged lean more towards T1w; heads to learn from are the harder ones.
+T1W_SHARE, INVERTED_SHARE = 0.5, 0.15
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def train_brain(setup: BrainTraining) -> Path:
 
     loss_of = DiceCELoss(sigmoid=True)
     heads = _Heads(
-        HeadSimulator(training, setup.shape),
+        HeadSimulator(training, setup.shape, T1W_SHARE, INVERTED_SHARE),
         setup.seed * 10**7 + first * setup.batch,
         (setup.steps - first) * setup.batch,
     )

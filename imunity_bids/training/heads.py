@@ -118,13 +118,22 @@ class HeadSimulator:
     shape
         Voxels of 2 mm of the simulated volume.
     t1w_share
-        Share of the heads whose tissues keep the order of a T1w scan; the rest has any contrast at all.
+        Share of the heads whose tissues keep the order of a T1w scan.
+    inverted_share
+        Share of the heads with that order turned round; what is left has any contrast at all.
     """
 
-    def __init__(self, maps: list[LabelMap], shape: tuple[int, int, int] = FIELD, t1w_share: float = 0.7):
+    def __init__(
+        self,
+        maps: list[LabelMap],
+        shape: tuple[int, int, int] = FIELD,
+        t1w_share: float = 0.7,
+        inverted_share: float = 0.0,
+    ):
         self.maps = maps
         self.shape = shape
         self.t1w_share = t1w_share
+        self.inverted_share = inverted_share
 
     def __call__(self, seed: int, head: int | None = None) -> tuple[Tensor, Tensor]:
         """Image in [0, 1] and mask, both (1, X, Y, Z) float32; `head` names the map, or chance does."""
@@ -164,12 +173,20 @@ class HeadSimulator:
         flat = ((index[..., 0] * limits[1] + index[..., 1]) * limits[2] + index[..., 2]).where(inside, torch.tensor(0))
         return head.groups.flatten()[flat] * inside, head.mask.flatten()[flat] & inside
 
+    def _means(self, g: torch.Generator) -> Tensor:
+        """(2, groups) means, the second for the other tissue of mixed groups."""
+        kind = torch.rand(1, generator=g).item()
+        means = torch.rand(2, len(T1W_GROUPS), generator=g)
+        low, high = torch.tensor([span for _, span in T1W_GROUPS]).T
+        if kind < self.t1w_share:
+            return low + (high - low) * means
+        if kind >= 1 - self.inverted_share:
+            return (1 - low - (high - low) * means).clamp(min=0)
+        return means
+
     def _paint(self, groups: Tensor, mask: Tensor, g: torch.Generator) -> Tensor:
         """Intensities: a mean per group, a second tissue in mixed groups, texture, now and then a lesion."""
-        t1w = _chance(g, self.t1w_share)
-        ranges = torch.tensor([span for _, span in T1W_GROUPS])
-        draw = lambda: torch.rand(len(ranges), generator=g)  # noqa: E731
-        means, seconds = (ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * u if t1w else u for u in (draw(), draw()))
+        means, seconds = self._means(g)
         air = torch.tensor([0.0 if _chance(g, 0.8) else _uniform(g, 0, 0.1)])
         image = torch.cat([air, means])[groups.long()]
         for index, (members, _) in enumerate(T1W_GROUPS, start=1):
