@@ -27,7 +27,7 @@ COLUMNS = {
     "ssim_with_input": "SSIM between the images before and after harmonization",
     "histogram_distance_before": "Wasserstein distance to the intensities of the reference before harmonization",
     "histogram_distance_after": "The same after harmonization",
-    "mean_uncertainty": "Mean standard deviation of the three axes inside the brain",
+    "mean_uncertainty": "Mean uncertainty inside the brain",
 }
 
 

@@ -56,7 +56,7 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
         help="do not match the input's histogram to the reference's first",
     )  # fmt: skip
     parser.add_argument(
-        "--visits", type=int, default=10_000,
+        "--visits", type=int, default=20_000,
         help="simulated scans that the histogram network learns from; 0: plain histogram matching in its place",
     )  # fmt: skip
     parser.add_argument("--paper-contrast", action="store_true", help="γ only, no other change of contrast")

@@ -11,7 +11,7 @@ from imunity_bids.models.bundle import Reference
 
 
 def fidelity(
-    before: np.ndarray, after: np.ndarray, spread: np.ndarray, mask: np.ndarray, reference: Reference
+    before: np.ndarray, after: np.ndarray, uncertainty: np.ndarray, mask: np.ndarray, reference: Reference
 ) -> dict[str, float]:
     """Numbers for the report and the scans table; volumes white-striped, (X, Y, Z)."""
     target = reference.quantiles.numpy()
@@ -22,7 +22,7 @@ def fidelity(
         "contrast_after": similarity.gray_white_contrast(after, mask),
         "histogram_distance_before": similarity.histogram_distance(intensity_quantiles(before, mask).numpy(), target),
         "histogram_distance_after": similarity.histogram_distance(intensity_quantiles(after, mask).numpy(), target),
-        "mean_uncertainty": float(spread[mask].mean()),
+        "mean_uncertainty": float(uncertainty[mask].mean()),
     }
 
 
@@ -34,7 +34,7 @@ def judge(numbers: dict[str, float]) -> list[Finding]:
     if numbers["histogram_distance_after"] > numbers["histogram_distance_before"] + 0.01:
         findings.append(Finding("check", "farther from the reference's intensities after than before"))
     if numbers["mean_uncertainty"] > 0.05:
-        findings.append(Finding("check", f"the three axes disagree (mean spread {numbers['mean_uncertainty']:.3f})"))
+        findings.append(Finding("check", f"the models are unsure (mean uncertainty {numbers['mean_uncertainty']:.3f})"))
     if numbers["template_correlation"] < 0.15 or numbers["template_dice"] < 0.80:
         findings.append(Finding("failed", f"registration failed (mask overlap {numbers['template_dice']:.2f})"))
     elif numbers["template_correlation"] < 0.3 or numbers["template_dice"] < 0.88:

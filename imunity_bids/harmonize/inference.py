@@ -74,7 +74,10 @@ def intensity_quantiles(volume: np.ndarray, mask: np.ndarray) -> Tensor:
 def harmonize(
     volume: np.ndarray, mask: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Harmonized brain and the spread (standard deviation) of the three axes, float32, zero outside the mask.
+    """Harmonized brain and its uncertainty, float32, zero outside the mask.
+
+    The uncertainty joins the spread (standard deviation) of the three axes, which share what they do not know, and the
+    error that the histogram network expects at each intensity.
 
     Parameters
     ----------
@@ -85,30 +88,35 @@ def harmonize(
     """
     box = _bounding_box(mask)
     inside = volume[box] * mask[box]
+    error = np.zeros_like(inside)
     if bundle.generators[AXES[0]].architecture.prematch:
-        inside = _prematched(inside, mask[box], reference.quantiles, bundle.histogram)
+        inside, error = _prematched(inside, mask[box], reference.quantiles, bundle.histogram)
     stack = np.stack(
         [_one_axis(inside, bundle.generators[axis], axis, reference.codes[axis], compute) for axis in AXES]
     )
     fused = np.zeros(volume.shape, np.float32)
-    spread = np.zeros(volume.shape, np.float32)
+    uncertainty = np.zeros(volume.shape, np.float32)
     fused[box] = np.median(stack, axis=0) * mask[box]
-    spread[box] = stack.std(axis=0) * mask[box]
-    return fused, spread
+    uncertainty[box] = np.hypot(stack.std(axis=0), error) * mask[box]
+    return fused, uncertainty
 
 
 @torch.inference_mode()
-def _prematched(volume: np.ndarray, mask: np.ndarray, reference: Tensor, network: HistogramNet | None) -> np.ndarray:
-    """The brain with the histogram it would have on the reference's scanner, or, without a network, the reference's.
+def _prematched(
+    volume: np.ndarray, mask: np.ndarray, reference: Tensor, network: HistogramNet | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The brain with the histogram it would have on the reference's scanner, and the error to expect of that.
 
-    What is left to the generators is what a histogram cannot know.
+    Without a network the histogram is the reference's and the error is not known (0). What is left to the generators
+    is what a histogram cannot know.
     """
     values = torch.from_numpy(volume[mask])[None]
     own, target = quantiles(values[0])[None], reference[None]
-    out = np.zeros_like(volume)
-    matched = match(values, own, network(own, target) if network else target)[0]
-    out[mask] = matched.clamp(DARKEST, 1).numpy()
-    return out
+    aim, error = network(own, target) if network else (target, torch.zeros_like(target))
+    matched, expected = np.zeros_like(volume), np.zeros_like(volume)
+    matched[mask] = match(values, own, aim)[0].clamp(DARKEST, 1).numpy()
+    expected[mask] = match(values, own, error)[0].clamp(min=0).numpy()
+    return matched, expected
 
 
 def _one_axis(volume: np.ndarray, generator: Generator, axis: str, code: Tensor, compute: Compute) -> np.ndarray:

@@ -12,10 +12,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from imunity_bids.errors import DataUnusable
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+COARSE_MM, MARGIN_MM = 2.0, 4.0  # of the deformable registration
 TRANSFORMS = {"affine": "AffineFast", "rigid": "QuickRigid"}
 
 
@@ -96,20 +98,32 @@ def apply(
 
 
 def registered_mask(image: nib.Nifti1Image, template: nib.Nifti1Image, template_mask: np.ndarray) -> np.ndarray:
-    """Brain mask (bool) by deformable registration of the template to a whole head: slow, no weights needed."""
+    """Brain mask (bool) of a whole head by deformable registration to a template's brain: slow, no weights needed.
+
+    Only the template's brain and a margin around it are compared, at 2 mm: what else a head has cannot mislead.
+    """
     import ants
 
+    head = to_ants(image)
+    coarse, brain, mask = (
+        ants.resample_image(volume, [max(COARSE_MM, spacing) for spacing in volume.spacing], False, 0)
+        for volume in (head, to_ants(template), to_ants(template, template_mask))
+    )
+    reach = ndimage.distance_transform_edt(mask.numpy() < 0.5, sampling=mask.spacing) <= MARGIN_MM
+    compared = {"fixed": brain, "moving": coarse, "mask": mask.new_image_like(reach.astype(np.float32))}
     with tempfile.TemporaryDirectory() as scratch:
+        affine = ants.registration(**compared, type_of_transform="Affine", outprefix=f"{scratch}/affine")
         found = ants.registration(
-            fixed=to_ants(image),
-            moving=to_ants(template),
+            **compared,
             type_of_transform="antsRegistrationSyNQuick[s]",
-            outprefix=f"{scratch}/",
+            initial_transform=affine["fwdtransforms"][0],
+            outprefix=f"{scratch}/deformed",
         )
         moved = ants.apply_transforms(
-            fixed=to_ants(image),
-            moving=to_ants(template, template_mask.astype(np.float32)),
-            transformlist=found["fwdtransforms"],
+            fixed=head,
+            moving=mask,
+            transformlist=found["invtransforms"],
+            whichtoinvert=[True, False],
             interpolator="linear",
         ).numpy()
     return moved > 0.5

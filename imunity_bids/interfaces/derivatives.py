@@ -122,10 +122,10 @@ class WriteHarmonized(_Writer):
         sources = [f"bids::{striped.relative_to(out).as_posix()}"]
         stripped = {"SkullStripped": True}
 
-        spread_name = given.description.replace("harmonized", "uncertainty")
-        spread = derivative(out, source, "T1w", ".nii.gz", **space, desc=spread_name)
+        uncertainty_name = given.description.replace("harmonized", "uncertainty")
+        uncertainty = derivative(out, source, "T1w", ".nii.gz", **space, desc=uncertainty_name)
         fields = image_sidecar("uncertainty", sources, given.template, source.uri) | stripped
-        _write_image(spread, given.uncertainty, np.float32, 4, fields, out)
+        _write_image(uncertainty, given.uncertainty, np.float32, 4, fields, out)
 
         numbers = {
             **given.info["fidelity"],

@@ -60,7 +60,7 @@ class _HarmonizeInputs(Inputs):
 
 class _HarmonizeOutputs(TraitedSpec):
     out_file = File(desc="harmonized brain")
-    uncertainty = File(desc="spread of the three axes")
+    uncertainty = File(desc="expected error")
     info = traits.Dict(desc="fidelity, reference, compute")
 
 
@@ -90,12 +90,12 @@ class Harmonize(Interface):
         image, before = load(given.in_file)
         mask = load(given.mask)[1] > 0
         compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
-        after, spread = harmonize(before, mask, bundle, reference, compute)
+        after, uncertainty = harmonize(before, mask, bundle, reference, compute)
         return {
             "out_file": save(folder / "harmonized.nii", after, image),
-            "uncertainty": save(folder / "uncertainty.nii", spread, image),
+            "uncertainty": save(folder / "uncertainty.nii", uncertainty, image),
             "info": {
-                "fidelity": fidelity(before, after, spread, mask, reference),
+                "fidelity": fidelity(before, after, uncertainty, mask, reference),
                 "reference": {"label": reference.label, "type": reference.kind, "sha256": reference.sha256},
                 "quantiles": [round(value, 5) for value in reference.quantiles.tolist()],
                 "compute": asdict(compute),

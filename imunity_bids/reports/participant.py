@@ -101,7 +101,7 @@ def _result(path: Path, image: T1w, mask: np.ndarray, striped: np.ndarray, box: 
     """One harmonized image: after, difference, uncertainty, histograms, numbers."""
     sidecar = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
     after = _read(path)[1]
-    spread = _read(path.with_name(path.name.replace("desc-harmonized", "desc-uncertainty")))[1]
+    uncertainty = _read(path.with_name(path.name.replace("desc-harmonized", "desc-uncertainty")))[1]
     quantiles = np.array(sidecar["Harmonization"]["ReferenceQuantiles"])
     curves = {
         "raw": _raw_density(image),
@@ -121,7 +121,7 @@ def _result(path: Path, image: T1w, mask: np.ndarray, striped: np.ndarray, box: 
             cmap="RdBu_r",
             bar="after minus before",
         ),
-        "uncertainty": figures.mosaic(spread, box, ones, limits=(0, 0.1), cmap="magma", bar="spread of the axes"),
+        "uncertainty": figures.mosaic(uncertainty, box, ones, limits=(0, 0.1), cmap="magma", bar="uncertainty"),
         "histograms": figures.histograms({name: curve for name, curve in curves.items() if curve is not None}),
     }
 

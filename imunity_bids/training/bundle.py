@@ -33,20 +33,24 @@ def train_bundle(
     default_site: str | None = None,
     visits: int = 0,
 ) -> Path:
-    """Train the three axes and the histogram network into `setup.output`, export the bundle; returns its folder.
+    """Train the histogram network and, behind it, the three axes; export them as a bundle and return its folder.
 
-    The second and third axis start from the one before and may take fewer steps. The default reference is the named
-    site's, or the first one's. The histogram network learns from so many simulated `visits`; with 0 there is none.
+    All goes into `setup.output`. The second and third axis start from the one before and may take fewer steps. The
+    default reference is the named site's, or the first one's. The histogram network learns from so many simulated
+    `visits`; with 0 there is none.
     """
     default_site = default_site or sites[0]
     if default_site not in sites:
         raise Usage(f"--default-site {default_site}: no such site; there are: {', '.join(sites)}")
+    histogram, errors = None, {}
+    if visits and setup.architecture.prematch:
+        histogram, errors = train_histogram(brains, judges, setup.output / "histogram", visits, seed=setup.seed)
     generators, figures = {}, {}
     start, steps = setup.start, setup.steps
     for axis in ("axial", "coronal", "sagittal"):
         one = replace(setup, axis=axis, output=setup.output / axis, start=start, steps=steps)
         steps = later_steps or setup.steps
-        start = train_harmonizer(one, brains, len(sites), judges)
+        start = train_harmonizer(one, brains, len(sites), judges, histogram)
         generators[axis] = Generator(setup.architecture).eval()
         generators[axis].load_state_dict(torch.load(start, weights_only=True)["weights"])
         run = Run(one.output)
@@ -56,9 +60,6 @@ def train_bundle(
             "hours": round(run.seconds / 3600, 2),
             "l1_on_held_out_brains": min(row["judge"] for row in run.rows),
         }
-    histogram, errors = None, {}
-    if visits and setup.architecture.prematch:
-        histogram, errors = train_histogram(brains, judges, setup.output / "persons", visits, seed=setup.seed)
     bundle = Bundle({}, {axis: generators[axis] for axis in AXES}, {})
     references = {site: _site_reference(index, site, brains, bundle) for index, site in enumerate(sites)}
     references[DEFAULT] = replace(references[default_site], label=DEFAULT)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from imunity_bids.evaluation.sequences import decayed, mprage, spgr
 from imunity_bids.image.white_stripe import WHITE_MATTER
 from imunity_bids.models.imunity import DARKEST, apply_curves
-from imunity_bids.models.quantiles import match
+from imunity_bids.models.quantiles import HistogramNet, match
 
 KNOTS = 24
 GAMMA = (0.5, 1.5)
@@ -119,8 +119,12 @@ def recolour(image: Tensor, curves: Tensor) -> Tensor:
     return apply_curves(curves, image).clamp(DARKEST, 1) * (image > 0)
 
 
-def prematch(image: Tensor, own: Tensor, source: Tensor, other: Tensor, target: Tensor) -> Tensor:
+def prematch(
+    image: Tensor, own: Tensor, source: Tensor, other: Tensor, target: Tensor, network: HistogramNet | None = None
+) -> Tensor:
     """What inference does to S1: its histogram becomes that of ANOTHER brain in the target contrast.
+
+    With a histogram network it becomes what the network makes of both.
 
     Parameters
     ----------
@@ -132,6 +136,9 @@ def prematch(image: Tensor, own: Tensor, source: Tensor, other: Tensor, target: 
         The curves that changed them, (B, K, h, w).
     """
     have, want = (_through(values, curves) for values, curves in ((own, source), (other, target)))
+    if network is not None:
+        with torch.no_grad():
+            want = network(have, want)[0]
     matched = match(image.flatten(1), have, want).reshape(image.shape)
     return matched.clamp(DARKEST, 1) * (image > 0)
 

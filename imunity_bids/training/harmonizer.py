@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from imunity_bids.models.imunity import Architecture, Code, CodeHead, Discriminator, Generator
+from imunity_bids.models.quantiles import HistogramNet
 from imunity_bids.training import contrast
 from imunity_bids.training.biology import BiologicalHeads, read_feature
 from imunity_bids.training.levels import LevelHeads
@@ -39,6 +40,7 @@ PRESETS = {
 }
 
 KIND_SHARES = (0.15, 0.1, 0.15, 0.6)  # own contrast, γ, random curve, simulated sequence
+SAME_CONTRAST = 0.2  # of the pairs: there S1 shall stay as it is
 UNEVEN = 0.15  # largest standard deviation of the transmit field
 
 
@@ -115,13 +117,21 @@ class _Networks:
             self.schedules[name].step()
 
 
-def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int, judges: list[Brain]) -> Path:
+def train_harmonizer(
+    setup: HarmonizerTraining,
+    brains: list[Brain],
+    sites: int,
+    judges: list[Brain],
+    histogram: HistogramNet | None = None,
+) -> Path:
     """Train, or go on where a killed run stopped; returns the path of the best weights.
 
     Parameters
     ----------
     judges
         Brains that are not trained on; the mean L1 on fixed pairs of them decides which weights are best.
+    histogram
+        What comes before the generator at inference, where the input is matched at all.
     """
     torch.manual_seed(setup.seed)
     networks = _Networks(setup, sites, brains)
@@ -136,28 +146,29 @@ def train_harmonizer(setup: HarmonizerTraining, brains: list[Brain], sites: int,
         first, best = state["step"], state["best"]
 
     pairs = Pairs(brains, setup.axis, setup.crop)
-    judge = Pairs(judges, setup.axis, setup.crop)
+    fixed = _fixed_pairs(setup, Pairs(judges, setup.axis, setup.crop), histogram)
+    untouched = float(np.mean([_error(one, target) for one, _, target in fixed]))
     rows: list[dict[str, float]] = []
     bar = tqdm(range(first + 1, setup.steps + 1), initial=first, total=setup.steps, desc=setup.axis, mininterval=5)
     for step in bar:
         g = torch.Generator().manual_seed(setup.seed * 10**7 + step)
         torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
-        rows.append(_step(networks, setup, pairs, g))
+        rows.append(_step(networks, setup, pairs, g, histogram))
         average.update(networks.generator)
         if step % setup.every and step != setup.steps:
             continue
-        error = _judge(average, setup, judge)
+        error = _judge(average, setup, fixed)
         run.record(step=step, judge=error, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
-        bar.write(
-            f"{setup.axis} step {step}: L1 on held-out brains {error:.5f} (untouched {_untouched(setup, judge):.5f})"
-        )
+        bar.write(f"{setup.axis} step {step}: L1 on held-out brains {error:.5f} (untouched {untouched:.5f})")
         rows.clear()
         is_best, best = error < best, min(error, best)
         run.save({"step": step, "best": best, "average": average.weights, **networks.state()}, best=is_best)
     return setup.output / "best.pt"
 
 
-def make_pair(batch: Batch, setup: HarmonizerTraining, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def make_pair(
+    batch: Batch, setup: HarmonizerTraining, g: torch.Generator, histogram: HistogramNet | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input."""
     one, two = batch.one, batch.two
     if setup.paper_contrast:
@@ -166,10 +177,11 @@ def make_pair(batch: Batch, setup: HarmonizerTraining, g: torch.Generator) -> tu
         seen, reference = one, contrast.recolour(two, target)
     else:
         target, source = _random_contrasts(batch.means, g), _random_contrasts(batch.means, g)
+        source = torch.where(torch.rand(len(one), 1, 1, 1, generator=g) < SAME_CONTRAST, target, source)
         seen = contrast.scanner(contrast.recolour(one, source), g)
         reference = contrast.scanner(contrast.recolour(two, target), g)
     if setup.architecture.prematch:
-        seen = contrast.prematch(seen, batch.own, source, batch.other, target)
+        seen = contrast.prematch(seen, batch.own, source, batch.other, target, histogram)
     # a scanner's uneven fields are in the images, but not in what is asked for
     return seen, reference, contrast.recolour(one, target.mean(dim=(2, 3), keepdim=True))
 
@@ -189,10 +201,12 @@ def _random_contrasts(means: Tensor, g: torch.Generator) -> Tensor:
     return kinds[chosen, torch.arange(count)]
 
 
-def _step(networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch.Generator) -> dict[str, float]:
+def _step(
+    networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch.Generator, histogram: HistogramNet | None
+) -> dict[str, float]:
     """The three updates of a batch: generator, discriminator, site head on frozen features."""
     batch = pairs.batch(setup.batch, g)
-    one, two, target = (t.to(setup.device) for t in make_pair(batch, setup, g))
+    one, two, target = (t.to(setup.device) for t in make_pair(batch, setup, g, histogram))
     reduced = partial(autocast, setup.device, setup.precision)
     with reduced():
         anatomy = networks.generator.anatomy(one)
@@ -258,23 +272,20 @@ def _is_real(logits: Tensor, smooth: float = 1.0) -> Tensor:
 
 
 @torch.inference_mode()
-def _judge(average: Average, setup: HarmonizerTraining, judge: Pairs) -> float:
-    """Mean L1 inside the brain on 64 fixed pairs of brains that were not trained on."""
+def _judge(average: Average, setup: HarmonizerTraining, fixed: list[tuple[Tensor, Tensor, Tensor]]) -> float:
+    """Mean L1 inside the brain on fixed pairs of brains that were not trained on."""
     generator = Generator(setup.architecture).to(setup.device).eval()
     generator.load_state_dict(average.weights)
-    errors = []
-    for one, two, target in _fixed_pairs(setup, judge):
-        made = generator(one, generator.contrast(two).mean)
-        errors.append((made - target).abs()[target > 0].mean().item())
-    return float(np.mean(errors))
+    return float(np.mean([_error(generator(one, generator.contrast(two).mean), target) for one, two, target in fixed]))
 
 
-def _untouched(setup: HarmonizerTraining, judge: Pairs) -> float:
-    """What `_judge` would say of doing nothing."""
-    return float(np.mean([(o - t).abs()[t > 0].mean().item() for o, _, t in _fixed_pairs(setup, judge)]))
+def _error(made: Tensor, target: Tensor) -> float:
+    return (made - target).abs()[target > 0].mean().item()
 
 
-def _fixed_pairs(setup: HarmonizerTraining, judge: Pairs) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _fixed_pairs(
+    setup: HarmonizerTraining, judge: Pairs, histogram: HistogramNet | None
+) -> list[tuple[Tensor, Tensor, Tensor]]:
     g = torch.Generator().manual_seed(0)
     batches = [judge.batch(16, g) for _ in range(4)]
-    return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g)) for batch in batches]
+    return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g, histogram)) for batch in batches]

@@ -31,9 +31,10 @@ class Visits(NamedTuple):
 
     quantiles: Tensor  # of the scan as the app preprocesses it, (N, Q)
     response: Tensor  # how the truth at each of these quantiles answers to the levels of the tissues, (N, Q, 3)
+    scatter: Tensor  # covariance of that over the voxels at the quantile, (N, Q, 3, 3)
     person: Tensor  # (N,)
     sequence: Tensor  # rows of `contrast.t1_weighted`, (N, 17)
-    scatter: Tensor  # of the person's T1, (N, 3)
+    t1: Tensor  # the person's, relative to the usual, (N, 3)
     unit: Tensor  # factor by which white stripe missed the level of white matter, (N,)
 
 
@@ -57,26 +58,29 @@ def simulate_visits(people: list[Person], count: int, seed: int) -> Visits:
     rows = []
     for sequence in scanners:
         for person in rng.choice(len(samples), 2, replace=len(samples) == 1):
-            scatter = torch.from_numpy(1 + SCATTER * rng.standard_normal(3)).float()
-            found, unit = _visit(samples[person], levels(sequence[None], scatter[None], FLIPS)[0].numpy(), rng)
-            rows.append((*found, torch.tensor(int(person)), sequence, scatter, torch.tensor(unit)))
+            t1 = torch.from_numpy(1 + SCATTER * rng.standard_normal(3)).float()
+            found, unit = _visit(samples[person], levels(sequence[None], t1[None], FLIPS)[0].numpy(), rng)
+            rows.append((*found, torch.tensor(int(person)), sequence, t1, torch.tensor(unit)))
     return Visits(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
-def levels(sequence: Tensor, scatter: Tensor, flips: Tensor) -> Tensor:
+def levels(sequence: Tensor, t1: Tensor, flips: Tensor) -> Tensor:
     """Signals of CSF, gray and white matter at relative flip angles (F,), white matter at 0.7 at each: (B, 3, F)."""
-    drawn = torch.cat([sequence[:, :3] * scatter, sequence[:, 3:]], dim=1)
+    drawn = torch.cat([sequence[:, :3] * t1, sequence[:, 3:]], dim=1)
     signal = contrast.signals(drawn[..., None, None], flips.expand(len(drawn), 1, -1)).squeeze(2)
     return WHITE_MATTER * signal / signal[:, 2:]  # N4 makes white matter even
 
 
-def truth(visits: Visits, own: Tensor, scanner: Tensor) -> Tensor:
-    """What the voxels at the quantiles of visits `own` would be on the scanners of visits `scanner`: (B, Q).
+def truth(visits: Visits, own: Tensor, scanner: Tensor) -> tuple[Tensor, Tensor]:
+    """What the voxels at the quantiles of visits `own` would be on the scanners of visits `scanner`.
 
-    White stripe misses its level anew at every visit: here by as much as for the other person on that scanner.
+    Mean and standard deviation over the voxels at each quantile, both (B, Q). White stripe misses its level anew at
+    every visit: here by as much as for the other person on that scanner.
     """
-    aim = levels(visits.sequence[scanner], visits.scatter[own], torch.ones(1)) * visits.unit[scanner ^ 1, None, None]
-    return torch.bmm(visits.response[own], aim).squeeze(2).clamp(0, 1)
+    aim = levels(visits.sequence[scanner], visits.t1[own], torch.ones(1)) * visits.unit[scanner ^ 1, None, None]
+    mean = torch.bmm(visits.response[own], aim).squeeze(2).clamp(0, 1)
+    variance = torch.einsum("bi,bqij,bj->bq", aim.squeeze(2), visits.scatter[own], aim.squeeze(2))
+    return mean, variance.clamp(min=0).sqrt()
 
 
 def _sample(someone: Person, rng: np.random.Generator) -> _Sample:
@@ -96,8 +100,8 @@ def _sample(someone: Person, rng: np.random.Generator) -> _Sample:
     )
 
 
-def _visit(sample: _Sample, table: np.ndarray, rng: np.random.Generator) -> tuple[tuple[Tensor, Tensor], float]:
-    """Quantiles and response of one visit, and its unit; `table` holds levels (3, F) at `FLIPS`."""
+def _visit(sample: _Sample, table: np.ndarray, rng: np.random.Generator) -> tuple[tuple[Tensor, ...], float]:
+    """Quantiles, response and its scatter of one visit, and its unit; `table` holds levels (3, F) at `FLIPS`."""
     flip = _transmit_field(sample.position, rng.uniform(0, TRANSMIT), rng)
     level = np.stack([np.interp(flip, FLIPS.numpy(), row) for row in table])
     image = (level * sample.parts[rng.integers(RESOLUTIONS)]).sum(axis=0).clip(min=0)
@@ -114,8 +118,15 @@ def _visit(sample: _Sample, table: np.ndarray, rng: np.random.Generator) -> tupl
     bins = np.empty(len(scan), int)
     bins[order] = np.rint((rank - weight[order] / 2) / rank[-1] * (STEPS - 1))
     total = np.maximum(np.bincount(bins, weight, STEPS), 1e-9)
-    response = np.stack([np.bincount(bins, weight * part, STEPS) / total for part in sample.parts[0]], axis=1)
-    return (torch.from_numpy(found).float(), torch.from_numpy(response).float()), stripe.scale
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(bins, weight * values, STEPS) / total
+
+    parts = sample.parts[rng.integers(RESOLUTIONS)]  # at the resolution of the scanner to go to
+    response = np.stack([mean(part) for part in parts], axis=1)
+    square = np.stack([np.stack([mean(one * two) for two in parts], axis=1) for one in parts], axis=1)
+    scatter = square - response[:, :, None] * response[:, None, :]
+    return tuple(torch.from_numpy(array).float() for array in (found, response, scatter)), stripe.scale
 
 
 def _transmit_field(position: np.ndarray, excess: float, rng: np.random.Generator) -> np.ndarray:

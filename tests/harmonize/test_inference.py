@@ -12,6 +12,7 @@ from imunity_bids.harmonize.fidelity import fidelity, judge
 from imunity_bids.harmonize.inference import Compute, contrast_codes, from_slices, harmonize, to_slices
 from imunity_bids.harmonize.references import load_reference, make_reference, save_reference
 from imunity_bids.models.bundle import AXES, Bundle, load_bundle
+from imunity_bids.models.quantiles import STEPS, TYPICAL_ERROR, HistogramNet
 
 
 @pytest.fixture
@@ -43,6 +44,27 @@ def test_harmonized_volumes_keep_grid_and_background(bundle: Bundle, brain: tupl
     assert np.isfinite(out).all()
     assert spread[mask].max() > 0
     assert similarity.mae(out, volume, mask) < 0.05  # untrained curves are near the identity
+
+
+def test_the_histogram_network_says_what_to_aim_at_and_what_error_to_expect(
+    brain: tuple[np.ndarray, np.ndarray],
+) -> None:
+    volume, mask = brain
+    network = HistogramNet()
+    with torch.no_grad():
+        network.layers[-1].weight.zero_()
+        network.layers[-1].bias[:STEPS] = 0.5  # times CHANGE: 0.05 above the reference
+        network.layers[-1].bias[STEPS:] = torch.linspace(0, np.log(2), STEPS)  # twice as bad at the bright end
+    reference = torch.linspace(0.1, 0.7, STEPS)
+    made, error = inference._prematched(volume, mask, reference, network)
+    assert inference.intensity_quantiles(made, mask).numpy() == pytest.approx(reference.numpy() + 0.05, abs=0.01)
+    darkest, brightest = (np.argmin(np.where(mask, volume, 1)), np.argmax(np.where(mask, volume, 0)))
+    assert error.flat[darkest] == pytest.approx(TYPICAL_ERROR, rel=1e-4)
+    assert error.flat[brightest] == pytest.approx(2 * TYPICAL_ERROR, rel=1e-4)
+    assert (made[~mask] == 0).all() and (error[~mask] == 0).all()
+    plain, unknown = inference._prematched(volume, mask, reference, None)
+    assert inference.intensity_quantiles(plain, mask).numpy() == pytest.approx(reference.numpy(), abs=0.01)
+    assert not unknown.any()
 
 
 def test_inference_is_deterministic_and_independent_of_the_batch(

@@ -171,6 +171,18 @@ def test_a_prematched_slice_of_the_same_histogram_is_its_target() -> None:
     torch.testing.assert_close(matched, contrast.recolour(image, target), atol=0.01, rtol=0)
 
 
+def test_a_slice_is_matched_to_what_the_histogram_network_says() -> None:
+    image = torch.linspace(0.01, 0.65, 48 * 48).reshape(1, 1, 48, 48).expand(8, -1, -1, -1)
+    even = torch.linspace(0.01, 0.65, 101).expand(8, -1)
+    g = torch.Generator().manual_seed(0)
+    source, target = contrast.random_curves(8, g), contrast.random_curves(8, g)
+    seen = contrast.recolour(image, source)
+    stays = contrast.prematch(seen, even, source, even, target, lambda own, reference: (own, reference))
+    torch.testing.assert_close(stays, seen, atol=0.01, rtol=0)
+    changed = contrast.prematch(seen, even, source, even, target, lambda own, reference: (reference, own))
+    torch.testing.assert_close(changed, contrast.prematch(seen, even, source, even, target))
+
+
 def test_unlearning_makes_the_site_head_guess(tmp_path: Path) -> None:
     """The site is written into the image, as stripes; the head finds it in the code unless the encoder is confused."""
     stripes = 1 - 0.5 * (torch.arange(40) // 2 % 2)

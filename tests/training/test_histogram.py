@@ -45,7 +45,7 @@ def test_visits_come_in_pairs_and_repeat() -> None:
     assert (visits.person[::2] != visits.person[1::2]).all()
     assert (visits.quantiles.diff(dim=1) >= 0).all()
     assert visits.quantiles.min() >= 0 and visits.quantiles.max() <= 1
-    white = levels(visits.sequence, visits.scatter, torch.tensor([0.8, 1.0, 1.2]))[:, 2]
+    white = levels(visits.sequence, visits.t1, torch.tensor([0.8, 1.0, 1.2]))[:, 2]
     torch.testing.assert_close(white, torch.full_like(white, 0.7))
 
 
@@ -53,15 +53,19 @@ def test_the_truth_of_a_visit_on_its_own_scanner_is_the_visit_but_for_noise_and_
     visits = simulate_visits([someone(0), someone(1)], 40, 3)
     here = torch.arange(40)
     partner_unit = visits.unit[here ^ 1] / visits.unit  # the unit is that of the other person's visit
-    own = truth(visits, here, here) / partner_unit[:, None]
+    mean, scatter = truth(visits, here, here)
+    own = mean / partner_unit[:, None]
     middle = slice(10, 91)  # noise spreads the ends
     assert (own - visits.quantiles)[:, middle].abs().mean() < 0.03
+    assert 0.005 < scatter[:, middle].mean() < 0.03  # noise and partial volume, of the order of the noise simulated
 
 
 def test_the_network_starts_as_matching() -> None:
     torch.manual_seed(0)
     own, reference = torch.rand(2, 4, 101).sort(dim=2).values
-    torch.testing.assert_close(HistogramNet()(own, reference), reference, atol=0.02, rtol=0)
+    made, error = HistogramNet()(own, reference)
+    torch.testing.assert_close(made, reference, atol=0.02, rtol=0)
+    assert (error > 0).all()
 
 
 def test_it_learns_that_persons_differ_in_their_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,10 +77,11 @@ def test_it_learns_that_persons_differ_in_their_volumes(tmp_path: Path, monkeypa
     judges = [brains[2], brains[7]]
     training = [brain for brain in brains if brain not in judges]
     _, errors = histogram.train_histogram(training, judges, tmp_path, visits=600, steps=600)
-    assert errors["matching"] < errors["untouched"]
-    assert errors["network"] < 0.8 * errors["matching"]
+    assert errors["network"] < 0.6 * min(errors["matching"], errors["untouched"])  # 0.45 seen
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
     assert len(files) == 10
     monkeypatch.setattr(histogram, "person", None)  # they are read from the folder now
+    assert histogram.train_histogram(training, judges, tmp_path)[1] == errors  # and so is the network
+    (tmp_path / "network.pt").unlink()
     _, again = histogram.train_histogram(training, judges, tmp_path, visits=600, steps=600)
     assert again == pytest.approx(errors, abs=2e-3)  # kept in half precision
