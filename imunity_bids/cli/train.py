@@ -71,8 +71,8 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument(
         "--start",
-        type=Path,
-        help="weights the first axis begins with (fine-tuning): best.pt or a bundle's axial.safetensors",
+        metavar="START",
+        help="what to fine-tune: a bundle, by name or folder; or a file of weights, for the first axis",
     )
 
 
@@ -137,7 +137,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
         seed=options.seed,
         device=options.device,
         precision=options.precision,
-        start=options.start,
+        start=_start(options.start),
     )
     training, judges = hold_out(brains, options.holdout)
     print(
@@ -153,6 +153,14 @@ def _harmonizer(options: argparse.Namespace) -> None:
             options.visits,
         )
     )
+
+
+def _start(given: str | None) -> Path | None:
+    from imunity_bids.models.bundle import find_bundle
+
+    if given is None:
+        return None
+    return Path(given) if Path(given).is_file() else find_bundle(given)
 
 
 _COMMANDS = {"brain": _brain, "harmonizer": _harmonizer}

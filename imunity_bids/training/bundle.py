@@ -11,7 +11,7 @@ import torch
 
 from imunity_bids.errors import Usage
 from imunity_bids.harmonize.references import make_reference
-from imunity_bids.models.bundle import AXES, DEFAULT, Bundle, save_bundle
+from imunity_bids.models.bundle import AXES, DEFAULT, Bundle, load_bundle, save_bundle
 from imunity_bids.models.imunity import Generator
 from imunity_bids.training.harmonizer import HarmonizerTraining, train_harmonizer
 from imunity_bids.training.histogram import train_histogram
@@ -37,18 +37,25 @@ def train_bundle(
 
     All goes into `setup.output`. The second and third axis start from the one before and may take fewer steps. The
     default reference is the named site's, or the first one's. The histogram network learns from so many simulated
-    `visits`; with 0 there is none.
+    `visits`; with 0 there is none. Where `setup.start` is a bundle's folder, each axis starts from its own axis there,
+    and the histogram network, which has seen more persons than a lab has, is taken over.
     """
     default_site = default_site or sites[0]
     if default_site not in sites:
         raise Usage(f"--default-site {default_site}: no such site; there are: {', '.join(sites)}")
     histogram, errors = None, {}
-    if visits and setup.architecture.prematch:
+    fine_tuned = load_bundle(setup.start) if setup.start and setup.start.is_dir() else None
+    if fine_tuned is not None:
+        histogram = fine_tuned.histogram
+        setup = replace(setup, architecture=fine_tuned.generators[AXES[0]].architecture)
+    elif visits and setup.architecture.prematch:
         histogram, errors = train_histogram(brains, judges, setup.output / "histogram", visits, seed=setup.seed)
     generators, figures = {}, {}
     start, steps = setup.start, setup.steps
     for axis in ("axial", "coronal", "sagittal"):
         one = replace(setup, axis=axis, output=setup.output / axis, start=start, steps=steps)
+        if fine_tuned is not None:
+            one = replace(one, start=setup.start / f"{axis}.safetensors")
         steps = later_steps or setup.steps
         start = train_harmonizer(one, brains, len(sites), judges, histogram)
         generators[axis] = Generator(setup.architecture).eval()

@@ -10,8 +10,9 @@ import torch
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
-from imunity_bids.models.bundle import load_bundle
-from imunity_bids.models.imunity import Architecture
+from imunity_bids.models.bundle import AXES, Reference, load_bundle, save_bundle
+from imunity_bids.models.imunity import Architecture, Generator
+from imunity_bids.models.quantiles import HistogramNet
 from imunity_bids.training import contrast
 from imunity_bids.training.bundle import train_bundle
 from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining, confusion, make_pair, train_harmonizer
@@ -159,6 +160,28 @@ def test_from_folders_to_a_bundle(tmp_path: Path) -> None:
     bundle = load_bundle(folder)
     assert set(bundle.references) == {"default", "one", "two"}
     assert bundle.card["training"]["brains"] == {"one": 2, "two": 2}
+
+
+def test_fine_tuning_starts_every_axis_from_its_own_and_keeps_the_histogram_network(tmp_path: Path) -> None:
+    shape = Architecture(width=8, prematch=True)
+    known, sites = brains(4, 1), ["one"]
+    codes = {axis: torch.zeros(1, shape.code_channels, 1, 1) for axis in AXES}
+    references = {"default": Reference("default", "bundle", "", codes, torch.rand(101))}
+    torch.manual_seed(3)
+    generators = {axis: Generator(shape) for axis in AXES}
+    (tmp_path / "shipped").mkdir()
+    save_bundle(tmp_path / "shipped", {"name": "x", "version": "1"}, generators, references, HistogramNet())
+    plan = setup(tmp_path / "run", steps=1, rate=1e-6, start=tmp_path / "shipped")
+    before, after = (
+        load_bundle(tmp_path / "shipped"),
+        load_bundle(train_bundle(plan, known, sites, known, "own", "none")),
+    )
+    for axis in AXES:
+        for name, value in before.generators[axis].state_dict().items():
+            torch.testing.assert_close(after.generators[axis].state_dict()[name], value, atol=1e-3, rtol=0)
+    one, other = (bundle.histogram.state_dict() for bundle in (before, after))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert after.generators["axial"].architecture == shape
 
 
 def test_a_prematched_slice_of_the_same_histogram_is_its_target() -> None:
