@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing.util import Finalize
-from pathlib import Path
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import write_text
 from imunity_bids.bids.plan import Plan, make_plan
 from imunity_bids.errors import OK, SOME_FAILED, DiskError, InputMissing, OutputImpossible, Usage
+from imunity_bids.scratch import scratch_folder
 from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,7 +40,7 @@ def participant_level(settings: Settings) -> int:
         print(_listing(plan))
         return OK
     _prepare(plan)
-    with _scratch(settings) as scratch:
+    with scratch_folder(settings) as scratch:
         failures: list[Failure] = []
         if not settings.reports_only and plan.images:
             failures = _run(replace(plan, settings=replace(settings, work_dir=scratch)), keep=bool(settings.work_dir))
@@ -102,8 +98,8 @@ def _prepare(plan: Plan) -> None:
     write_dataset_files(settings.output_dir, settings.bids_dir, citation(plan))
     if status := plan.card.get("status"):
         log.warning("model %s %s: %s", plan.card["name"], plan.card["version"], status)
-    if settings.clean_workdir and settings.scratch.exists():
-        shutil.rmtree(settings.scratch)
+    if settings.clean_workdir and settings.work_dir and settings.work_dir.exists():
+        shutil.rmtree(settings.work_dir)
     log.info(
         "%d images to do, %d done before; %d processes of %d threads",
         len(plan.images),
@@ -111,33 +107,6 @@ def _prepare(plan: Plan) -> None:
         settings.nprocs // settings.omp_nthreads,
         settings.omp_nthreads,
     )
-
-
-@contextmanager
-def _scratch(settings: Settings) -> Iterator[Path]:
-    """The user's work folder, or one of this run's own, so that parallel jobs do not meet; that one goes at the end.
-
-    Matplotlib's cache goes there too: HOME may be read-only, or shared by a thousand jobs.
-    """
-    folder = settings.work_dir or settings.scratch / settings.run_id
-    (folder / "matplotlib").mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:  # a read-only container without /tmp
-        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
-    try:
-        yield folder
-    finally:
-        if settings.work_dir is None:
-            # multiprocessing may have its sockets in there until the interpreter ends: it removes them at priority -100
-            Finalize(None, _remove, (folder,), exitpriority=-200)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # another run is still in there
-        folder.parent.rmdir()
 
 
 def _run(plan: Plan, keep: bool) -> list[Failure]:

@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from imunity_bids.scratch import ABANDONED_DAYS, LOCK
+
 NO_TMP = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/no']; "
 RUN = """
 from multiprocessing import get_context
 from pathlib import Path
-from imunity_bids.app import _scratch
+from imunity_bids.scratch import scratch_folder
 from imunity_bids.settings import Settings
 out, work = Path({out!r}), {work!r}
-with _scratch(Settings(out / "in", out, work_dir=work and Path(work), run_id="now")) as folder:
+with scratch_folder(Settings(out / "in", out, work_dir=work and Path(work), run_id="now")) as folder:
     process = get_context("forkserver").Process(target=print, args=("worked",))
     process.start()
     process.join()
@@ -52,3 +59,21 @@ def test_the_users_work_folder_and_that_of_another_run_stay(tmp_path: Path) -> N
     other.mkdir(parents=True)
     run(RUN.format(out=str(tmp_path / "out"), work=None))
     assert list(other.parent.iterdir()) == [other]
+
+
+def test_scratch_of_killed_runs_goes_and_that_of_living_or_distant_ones_stays(tmp_path: Path) -> None:
+    killed = "import os, signal; " + RUN.replace(
+        "    process = get", "    os.kill(os.getpid(), signal.SIGKILL); process = get"
+    )
+    done = subprocess.run([sys.executable, "-c", killed.format(out=str(tmp_path), work=None).replace("now", "killed")])
+    assert done.returncode == -signal.SIGKILL
+    for name, host in (("living", socket.gethostname()), ("distant", "another"), ("old", "another")):
+        (tmp_path / ".imunity_work" / name).mkdir()
+        (tmp_path / ".imunity_work" / name / LOCK).write_text(host)
+    long_ago = time.time() - (ABANDONED_DAYS + 1) * 86400
+    os.utime(tmp_path / ".imunity_work" / "old" / LOCK, (long_ago, long_ago))
+    assert (tmp_path / ".imunity_work" / "killed").is_dir()
+    with open(tmp_path / ".imunity_work" / "living" / LOCK) as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        run(RUN.format(out=str(tmp_path), work=None))
+    assert {path.name for path in (tmp_path / ".imunity_work").iterdir()} == {"living", "distant"}

@@ -97,7 +97,7 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
 
 def _add_operation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-w", "--work-dir", type=Path, metavar="DIR", help="scratch (default: OUTPUT_DIR/.imunity_work)")
-    group.add_argument("--clean-workdir", action="store_true", help="empty it first")
+    group.add_argument("--clean-workdir", action="store_true", help="empty the folder of -w first")
     group.add_argument("--force", action="store_true", help="redo what is done already")
     group.add_argument("--stop-on-first-crash", action="store_true", help="do not go on with the other images")
     group.add_argument("--dry-run", action="store_true", help="list what would run")
