@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from imunity_bids.errors import DataUnusable
 from imunity_bids.models.imunity import Architecture, Code, CodeHead, Discriminator, Generator
 from imunity_bids.models.quantiles import HistogramNet
 from imunity_bids.training import contrast
@@ -40,7 +41,6 @@ PRESETS = {
 }
 
 KIND_SHARES = (0.15, 0.1, 0.15, 0.6)  # own contrast, γ, random curve, simulated sequence
-SAME_CONTRAST = 0.2  # of the pairs: there S1 shall stay as it is
 UNEVEN = 0.15  # largest standard deviation of the transmit field
 
 
@@ -158,6 +158,8 @@ def train_harmonizer(
         if step % setup.every and step != setup.steps:
             continue
         error = _judge(average, setup, fixed)
+        if not np.isfinite(error):
+            raise DataUnusable(f"training diverged before step {step}: lower --rate, or train with --precision float32")
         run.record(step=step, judge=error, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         bar.write(f"{setup.axis} step {step}: L1 on held-out brains {error:.5f} (untouched {untouched:.5f})")
         rows.clear()
@@ -177,7 +179,6 @@ def make_pair(
         seen, reference = one, contrast.recolour(two, target)
     else:
         target, source = _random_contrasts(batch.means, g), _random_contrasts(batch.means, g)
-        source = torch.where(torch.rand(len(one), 1, 1, 1, generator=g) < SAME_CONTRAST, target, source)
         seen = contrast.scanner(contrast.recolour(one, source), g)
         reference = contrast.scanner(contrast.recolour(two, target), g)
     if setup.architecture.prematch:
@@ -252,7 +253,8 @@ def _losses(
     if weights.adversarial:
         losses["adversarial"] = _is_real(networks.discriminator(made))
     if weights.ssim:
-        losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made.float(), target)
+        with torch.autocast(made.device.type, enabled=False):  # variances are small differences of large numbers
+            losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made.float(), target)
     if networks.site_head is not None:
         losses["confusion"] = confusion(networks.site_head(anatomy.mean))
     if setup.biology:

@@ -113,7 +113,7 @@ def test_bfloat16_learns_nearly_the_same(tmp_path: Path) -> None:
         plan = setup(tmp_path / precision, architecture=Architecture(width=8), precision=precision)
         train_harmonizer(plan, brains(4, 2), 2, brains(2, 2))
         last[precision] = torch.load(plan.output / "last.pt", weights_only=True)
-    for name in ("l1", "site"):
+    for name in ("l1", "site", "ssim"):
         one, other = (last[precision]["rows"][-1][name] for precision in last)
         assert one != other
         assert one == pytest.approx(other, rel=0.05), name
