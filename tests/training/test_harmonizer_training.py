@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
+from imunity_bids.errors import DataUnusable
 from imunity_bids.models.bundle import AXES, Reference, load_bundle, save_bundle
 from imunity_bids.models.imunity import Architecture, Generator
 from imunity_bids.models.quantiles import HistogramNet
@@ -118,6 +119,14 @@ def test_bfloat16_learns_nearly_the_same(tmp_path: Path) -> None:
         assert one != other
         assert one == pytest.approx(other, rel=0.05), name
     assert {value.dtype for value in last["bfloat16"]["average"].values()} == {torch.float32}
+
+
+def test_a_training_that_diverged_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imunity_bids.training import harmonizer
+
+    monkeypatch.setattr(harmonizer, "_judge", lambda *_: float("nan"))
+    with pytest.raises(DataUnusable, match="diverged"):
+        train_harmonizer(setup(tmp_path), brains(4, 2), 2, brains(2, 2))
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
