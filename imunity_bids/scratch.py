@@ -28,7 +28,10 @@ def scratch_folder(settings: Settings) -> Iterator[Path]:
     """
     folder = settings.work_dir or settings.scratch / settings.run_id
     (folder / "matplotlib").mkdir(parents=True, exist_ok=True)
-    held = None if settings.work_dir else _lock(folder)
+    held = None
+    if settings.work_dir is None:
+        held = _lock(folder)
+        _remove_abandoned(settings.scratch, folder)
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
     try:
         tempfile.gettempdir()
@@ -43,16 +46,19 @@ def scratch_folder(settings: Settings) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Lock a new folder until the file that is returned is closed; remove its neighbours that nobody holds."""
+    """Lock a new folder until the file that is returned is closed."""
     held = open(folder / LOCK, "w")  # noqa: SIM115
     with suppress(OSError):  # a file system without locks
         fcntl.flock(held, fcntl.LOCK_EX)
     held.write(socket.gethostname())
     held.flush()
-    for other in folder.parent.iterdir():
-        if other != folder and _is_abandoned(other / LOCK):
-            shutil.rmtree(other, ignore_errors=True)
     return held
+
+
+def _remove_abandoned(neighbours: Path, own: Path) -> None:
+    for folder in neighbours.iterdir():
+        if folder != own and _is_abandoned(folder / LOCK):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_abandoned(lock: Path) -> bool:

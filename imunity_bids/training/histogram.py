@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from imunity_bids.bids.outputs import write_atomically
 from imunity_bids.evaluation.scanners import Person, person
 from imunity_bids.models.quantiles import HistogramNet
 from imunity_bids.training.slices import Brain
@@ -63,9 +64,7 @@ def train_histogram(
         schedule.step()
     errors = _errors(network.eval(), simulate_visits(unseen, VALIDATION_VISITS, seed + 1))
     log.info("histogram network on unseen persons: %s", errors)
-    scratch = file.with_suffix(".tmp")
-    torch.save({"weights": network.state_dict(), "errors": errors}, scratch)
-    scratch.replace(file)
+    write_atomically(file, lambda path: torch.save({"weights": network.state_dict(), "errors": errors}, path))
     return network, errors
 
 
@@ -113,7 +112,6 @@ def _person(brain: Brain, folder: Path) -> Person:
             fractions, texture = (stored[name].astype(np.float32) for name in ("fractions", "texture"))
         return Person(brain.name, affine, fractions, texture, mask)
     made = person(brain.name, nib.Nifti1Image(brain.volume.float().numpy(), affine), mask)
-    scratch = file.with_suffix(".tmp.npz")
-    np.savez(scratch, fractions=made.fractions.astype(np.float16), texture=made.texture.astype(np.float16))
-    scratch.replace(file)
+    arrays = {"fractions": made.fractions.astype(np.float16), "texture": made.texture.astype(np.float16)}
+    write_atomically(file, lambda path: np.savez(path, **arrays))
     return made

@@ -77,7 +77,8 @@ def test_it_learns_that_persons_differ_in_their_volumes(tmp_path: Path, monkeypa
     judges = [brains[2], brains[7]]
     training = [brain for brain in brains if brain not in judges]
     _, errors = histogram.train_histogram(training, judges, tmp_path, visits=600, steps=600)
-    assert errors["network"] < 0.6 * min(errors["matching"], errors["untouched"])  # 0.45 seen
+    assert errors["matching"] < errors["untouched"]
+    assert errors["network"] < 0.6 * errors["matching"]  # 0.40 seen
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
     assert len(files) == 10
     monkeypatch.setattr(histogram, "person", None)  # they are read from the folder now
