@@ -54,7 +54,7 @@ def main() -> None:
 
     wanted = [f"**/{glob}_space-*_desc-preproc_T1w.nii.gz" for glob in options.judge_on]
     kept = [path for glob in wanted for folder in options.derivatives for path in sorted(folder.glob(glob))]
-    slabs = [_slab(path, options.output / "slabs") for path in kept]
+    slabs = [slab(path, options.output / "slabs") for path in kept]
     brains, sites = load_brains(options.derivatives, exclude=[f"*{path.name}" for path in kept])
     training, judges = hold_out(brains, 2)
     rows = {}
@@ -69,7 +69,7 @@ def main() -> None:
         if not (model / "bundle.json").is_file():
             train_bundle(setup, training, sites, judges, name, "", options.later_steps)
         if not (folder / "travelers.json").is_file():
-            (folder / "visits").symlink_to(_made(options.output / "visits"))
+            share_visits(folder, options.output / "visits")
             evaluate_travelers(slabs, model, folder, scanners=SCANNERS[::2])
         summary = json.loads((folder / "travelers.json").read_text())
         ours = summary["travels"]["imunity"]
@@ -85,12 +85,19 @@ def main() -> None:
         print(table.round(4).to_string(), flush=True)
 
 
+def share_visits(folder: Path, visits: Path) -> None:
+    """All evaluations use the scans that the first one made."""
+    _made(visits)
+    if not (folder / "visits").exists():
+        (folder / "visits").symlink_to(visits.resolve())
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
+    return folder
 
 
-def _slab(path: Path, folder: Path) -> Path:
+def slab(path: Path, folder: Path) -> Path:
     """The middle of a brain and of its mask, under the same names."""
     _made(folder)
     mask_path = path.with_name(path.name.replace("desc-preproc_T1w", "desc-brain_mask"))

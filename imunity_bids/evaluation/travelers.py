@@ -206,7 +206,7 @@ def _score_person(
                 if method == OURS:
                     rows[-1] |= _volume_change(volumes[source], tissue_volumes(image, mask), true_volumes[target])
                     rows[-1]["uncertainty_rank"] = _rank_correlation(spread, np.abs(image - truth), mask)
-                if target == scanners[0].name and method != BOUND:
+                if target == scanners[0].name:
                     features.append(
                         {"person": name, "site": source, "method": method, **intensity_and_texture(image, mask)}
                     )

@@ -30,6 +30,7 @@ class Architecture:
     knots: int = 12  # of the curves
     monotone: bool = False
     smooth: int = 1  # curves are averaged over so many positions a side, each four pixels wide
+    strength: float = 1.0  # share of what the curves would change that is done
     bins: int = 0  # of the encoders' input; 0: the intensity itself, as in the paper
     prematch: bool = False  # the input's histogram is matched to the reference's before the networks see it
 
@@ -161,6 +162,7 @@ class CurvesDecoder(nn.Module):
         self.knots = architecture.knots
         self.monotone = architecture.monotone
         self.smooth = architecture.smooth
+        self.strength = architecture.strength
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(channels, channels, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -170,7 +172,7 @@ class CurvesDecoder(nn.Module):
 
     def curves(self, code: Tensor, image: Tensor) -> Tensor:
         """Values of the curves at knots that divide [0, 1] evenly: (B, K, H/4, W/4)."""
-        raw = self.head(self.layers(code))
+        raw = self.strength * self.head(self.layers(code))
         if self.smooth > 1:
             raw = _mean_over_brain(raw, image, self.smooth)
         if not self.monotone:

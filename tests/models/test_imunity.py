@@ -51,6 +51,18 @@ def test_curves_begin_near_the_identity(monotone: bool) -> None:
     assert (out - image).abs().mean() < 0.05
 
 
+def test_strength_is_the_share_of_the_change_that_is_done() -> None:
+    torch.manual_seed(0)
+    full, half, none = (Generator(Architecture(width=8, strength=strength)).eval() for strength in (1.0, 0.5, 0.0))
+    half.load_state_dict(full.state_dict())
+    none.load_state_dict(full.state_dict())
+    image = 0.2 + 0.6 * torch.rand(2, 1, 32, 32)  # away from 0 and 1, where the output is clipped
+    change, halved, nothing = (made(image, made.contrast(image).mean) - image for made in (full, half, none))
+    assert change.abs().mean() > 1e-3
+    assert torch.allclose(halved, change / 2, atol=1e-5)  # float32
+    assert nothing.abs().max() < 1e-5
+
+
 def test_curves_are_looked_up_exactly_at_and_between_knots() -> None:
     curves = torch.tensor([0.0, 0.2, 1.0])[None, :, None, None].expand(1, 3, 2, 2)
     image = torch.tensor([[[[0.0, 0.25], [0.5, 0.75]]]])
