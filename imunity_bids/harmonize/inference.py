@@ -17,6 +17,8 @@ from imunity_bids.models.quantiles import HistogramNet, match, quantiles
 
 log = logging.getLogger(__name__)
 
+CODE_MAP = (8, 8)  # on which contrast codes that are not pooled are averaged over brains of different sizes
+
 
 @dataclass
 class Compute:
@@ -62,7 +64,8 @@ def contrast_codes(volume: np.ndarray, bundle: Bundle, slices: int) -> dict[str,
         chosen = pad_to_multiple(stack[first : first + slices], bundle.generators[axis].architecture.multiple)
         generator = bundle.generators[axis]
         device = next(generator.parameters()).device
-        codes[axis] = generator.contrast(chosen.to(device)).mean.mean(dim=0, keepdim=True).cpu()
+        code = generator.contrast(chosen.to(device)).mean.mean(dim=0, keepdim=True).cpu()
+        codes[axis] = code if generator.architecture.pooled_contrast else F.adaptive_avg_pool2d(code, CODE_MAP)
     return codes
 
 

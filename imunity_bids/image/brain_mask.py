@@ -46,7 +46,8 @@ def brain_probability(image: nib.Nifti1Image, network: BrainNet) -> tuple[np.nda
 
     `image` is conformed (RAS, finite); its contrast, resolution and field of view are free. The network looks twice: at
     everything, to find the brain, and then at a field as large as those it was trained on. It normalises over the whole
-    field, so that mere air around a head would change the mask (by 11 % of its volume with 70 mm on all sides).
+    field, so that mere air around a head would change the mask (by 11 % of its volume with 70 mm on all sides). The
+    second look is the mean over the field and its mirror image.
     """
     shape, affine = isotropic_grid(image.shape, image.affine, SPACING_MM, network.multiple)
     data = np.asarray(image.dataobj)
@@ -61,7 +62,9 @@ def brain_probability(image: nib.Nifti1Image, network: BrainNet) -> tuple[np.nda
     there = tuple(slice(max(0, c), max(0, c + n)) for c, n in zip(corner, FIELD, strict=True))
     here = tuple(slice(max(0, -c), max(0, -c) + size) for c, size in zip(corner, coarse[there].shape, strict=True))
     window[here] = coarse[there]
-    inside[there] = _apply(network, window)[here]
+    mirrored = np.ascontiguousarray(window[::-1])
+    both = (_apply(network, window) + _apply(network, mirrored)[::-1]) / 2
+    inside[there] = both[here]
     return inside, affine
 
 

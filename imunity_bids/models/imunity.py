@@ -216,8 +216,11 @@ class Generator(nn.Module):
         _initialise(self)
 
     def decode(self, anatomy: Tensor, contrast: Tensor, image: Tensor) -> Tensor:
-        """Codes (B, C, h, w) and (B, C, 1, 1) or (B, C, h, w), and the slice they describe -> slice."""
-        code = torch.cat([anatomy, contrast.expand(len(anatomy), -1, *anatomy.shape[-2:])], dim=1)
+        """Codes (B, C, h, w) and (B or 1, C, 1, 1), or a map of any size that is stretched, and the slice -> slice."""
+        size = anatomy.shape[-2:]
+        if contrast.shape[-2:] not in (size, (1, 1)):
+            contrast = F.interpolate(contrast, size=size, mode="bilinear", align_corners=False)
+        code = torch.cat([anatomy, contrast.expand(len(anatomy), -1, *size)], dim=1)
         return self.decoder(code, image)
 
     def forward(self, image: Tensor, contrast: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from imunity_bids.harmonize.fidelity import fidelity, judge
 from imunity_bids.harmonize.inference import Compute, contrast_codes, from_slices, harmonize, to_slices
 from imunity_bids.harmonize.references import load_reference, make_reference, save_reference
 from imunity_bids.models.bundle import AXES, Bundle, load_bundle
+from imunity_bids.models.imunity import Architecture, Generator
 from imunity_bids.models.quantiles import STEPS, TYPICAL_ERROR, HistogramNet
 
 
@@ -65,6 +67,20 @@ def test_the_histogram_network_says_what_to_aim_at_and_what_error_to_expect(
     plain, unknown = inference._prematched(volume, mask, reference, None)
     assert inference.intensity_quantiles(plain, mask).numpy() == pytest.approx(reference.numpy(), abs=0.01)
     assert not unknown.any()
+
+
+def test_spatial_contrast_codes_of_brains_of_different_sizes_make_one_reference(
+    bundle: Bundle, brain: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> None:
+    torch.manual_seed(0)
+    generators = {axis: Generator(Architecture(width=8, pooled_contrast=False)).eval() for axis in AXES}
+    spatial = replace(bundle, generators=generators)
+    larger = rng.uniform(0.2, 0.8, (60, 70, 50)).astype(np.float32)
+    brains = [brain, (larger, np.ones(larger.shape, bool))]
+    reference = make_reference("two", "file", "", brains, spatial, 3)
+    assert all(code.shape == (1, 32, *inference.CODE_MAP) for code in reference.codes.values())
+    made, _ = harmonize(*brain, spatial, reference, Compute())
+    assert similarity.mae(made, brain[0], brain[1]) < 0.05  # untrained curves are near the identity
 
 
 def test_inference_is_deterministic_and_independent_of_the_batch(
