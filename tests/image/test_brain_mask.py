@@ -11,6 +11,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from imunity_bids.errors import DataUnusable
 from imunity_bids.image import brain_mask as bm
 from imunity_bids.image.quality import verdict
+from imunity_bids.image.resample import resample
 from imunity_bids.models.brain import BrainNet, depth_to_space, normalise, space_to_depth
 
 
@@ -75,6 +76,28 @@ def test_an_untrained_network_finds_something_or_says_so(stripped: nib.Nifti1Ima
     network.head.bias.data.fill_(-50.0)
     with pytest.raises(DataUnusable, match="no brain"):
         bm.network_mask(stripped, network)
+
+
+class _SurerOnTheRight(torch.nn.Module):
+    """Finds what is bright, with less confidence in the left half of its field."""
+
+    multiple = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        logits = torch.where(volume > 0.3, 4.0, -4.0)
+        logits[:, :, : volume.shape[2] // 2] -= 3
+        return logits
+
+
+def test_the_second_look_has_no_better_side(stripped: nib.Nifti1Image, ball: np.ndarray) -> None:
+    probability, affine = bm.brain_probability(stripped, _SurerOnTheRight())
+    inside = resample(binary_erosion(ball, iterations=3).astype(np.float32), stripped.affine, probability.shape, affine)
+    expected = torch.tensor([1.0, 4.0]).sigmoid().mean().item()
+    assert probability[inside > 0.5] == pytest.approx(expected, abs=1e-4)
 
 
 GOOD = bm.BrainMask(np.ones((1, 1, 1), bool), 1450, 0.0, 0.0, 0.05, "network")
