@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +141,9 @@ def export_brain(best: Path, setup: BrainTraining) -> Path:
         "architecture": {"network": "BrainNet", "widths": list(setup.widths), "spacing_mm": SPACING_MM},
         "sha256": digest,
         "training": {
-            "command": f"imunity-train brain {setup.maps.name} OUT --steps {setup.steps} --seed {setup.seed}",
+            "command": _command(setup),
             "step": state["step"],
-            "started_from": str(setup.start) if setup.start else "random weights",
+            "started_from": setup.start.name if setup.start else "random weights",
             "hours": round(run.seconds / 3600, 2),
             "seed": setup.seed,
             "device": setup.device,
@@ -155,6 +155,17 @@ def export_brain(best: Path, setup: BrainTraining) -> Path:
     }
     (folder / "card.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n")
     return folder
+
+
+def _command(setup: BrainTraining) -> str:
+    """What to type for the same training: every option that is not the default."""
+    words = ["imunity-train brain", setup.maps.name, "OUT"]
+    for field in fields(setup):
+        value = getattr(setup, field.name)
+        if field.name in ("maps", "output", "shape", "widths") or value == field.default:
+            continue
+        words.append(f"--{field.name.replace('_', '-')} {value.name if isinstance(value, Path) else value}")
+    return " ".join(words)
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
+from imunity_bids.cli.train import build_parser
 from imunity_bids.errors import InputMissing
 from imunity_bids.image.brain_mask import load_network
 from imunity_bids.training.brain import BrainTraining, export_brain, train_brain
@@ -73,6 +75,10 @@ def test_what_is_exported_is_what_the_app_loads(maps: Path, tmp_path: Path) -> N
     best = torch.load(tmp_path / "best.pt", weights_only=True)["weights"]
     for name, value in network.state_dict().items():
         assert torch.allclose(value, best[name], atol=1e-3)  # half precision
+    command = json.loads((folder / "card.json").read_text())["training"]["command"].split()
+    said = vars(build_parser().parse_args(command[1:]))
+    unsaid = {"maps", "output", "shape", "widths"}
+    assert all(said[name] == value for name, value in vars(plan).items() if name not in unsaid)
 
 
 def test_too_few_maps_are_refused(tmp_path: Path) -> None:
