@@ -8,22 +8,17 @@ Small on purpose: few steps, and a slab of each unseen brain on three simulated 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pandas as pd
+from slabs import chosen, judged, scores, slab
 
-from imunity_bids.evaluation.scanners import SCANNERS
-from imunity_bids.evaluation.travelers import evaluate_travelers
 from imunity_bids.models.imunity import Architecture
 from imunity_bids.training.bundle import train_bundle
 from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining
 from imunity_bids.training.slices import hold_out, load_brains
 
-SLAB = 32  # axial slices around the middle of the brain
 OURS = Architecture(bins=12, smooth=9, prematch=True)
 WEIGHTS = replace(PRESETS["code"], adversarial=0, levels=50)
 VARIANTS = {
@@ -52,8 +47,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bfloat16")
     options = parser.parse_args()
 
-    wanted = [f"**/{glob}_space-*_desc-preproc_T1w.nii.gz" for glob in options.judge_on]
-    kept = [path for glob in wanted for folder in options.derivatives for path in sorted(folder.glob(glob))]
+    kept = chosen(options.derivatives, options.judge_on)
     slabs = [slab(path, options.output / "slabs") for path in kept]
     brains, sites = load_brains(options.derivatives, exclude=[f"*{path.name}" for path in kept])
     training, judges = hold_out(brains, 2)
@@ -68,44 +62,13 @@ def main() -> None:
         model = folder / "bundle"
         if not (model / "bundle.json").is_file():
             train_bundle(setup, training, sites, judges, name, "", options.later_steps)
-        if not (folder / "travelers.json").is_file():
-            share_visits(folder, options.output / "visits")
-            evaluate_travelers(slabs, model, folder, scanners=SCANNERS[::2])
-        summary = json.loads((folder / "travelers.json").read_text())
-        ours = summary["travels"]["imunity"]
-        rows[name] = {score: ours[score] for score in ("ssim", "mae", "gradient_correlation")} | {
-            "worst direction": summary["worst_direction"]["gain_over_raw"],
-            "identity SSIM": summary["identity"]["ssim"],
-            "identity MAE": summary["identity"]["mae"],
-        }
+        summary = judged(slabs, model, folder, options.output / "visits")
+        rows[name] = scores(summary)
         for other in ("raw", "histogram matching"):
-            rows[other] = {score: summary["travels"][other][score] for score in ("ssim", "mae", "gradient_correlation")}
+            rows[other] = scores(summary, other)
         table = pd.DataFrame(rows).T
         table.to_csv(options.output / "ablation.tsv", sep="\t", float_format="%.4f")
         print(table.round(4).to_string(), flush=True)
-
-
-def share_visits(folder: Path, visits: Path) -> None:
-    """All evaluations use the scans that the first one made."""
-    _made(visits)
-    if not (folder / "visits").exists():
-        (folder / "visits").symlink_to(visits.resolve())
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def slab(path: Path, folder: Path) -> Path:
-    """The middle of a brain and of its mask, under the same names."""
-    _made(folder)
-    mask_path = path.with_name(path.name.replace("desc-preproc_T1w", "desc-brain_mask"))
-    used = np.flatnonzero((np.asarray(nib.load(mask_path).dataobj) > 0).any(axis=(0, 1)))
-    first = int(used.mean()) - SLAB // 2
-    for file in (mask_path, path):
-        nib.load(file).slicer[:, :, first : first + SLAB].to_filename(folder / file.name)
-    return folder / path.name
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from ablation import share_visits, slab
+from slabs import chosen, judged, scores, slab
 
-from imunity_bids.evaluation.scanners import SCANNERS
-from imunity_bids.evaluation.travelers import OURS, evaluate_travelers
 from imunity_bids.models.bundle import find_bundle
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
@@ -30,26 +28,12 @@ def main() -> None:
     parser.add_argument("--model", default="imunity")
     options = parser.parse_args()
 
-    wanted = [f"**/{glob}_space-*_desc-preproc_T1w.nii.gz" for glob in options.judge_on]
-    slabs = [
-        slab(path, options.output / "slabs")
-        for glob in wanted
-        for folder in options.derivatives
-        for path in sorted(folder.glob(glob))
-    ]
+    slabs = [slab(path, options.output / "slabs") for path in chosen(options.derivatives, options.judge_on)]
     rows = {}
     for strength in STRENGTHS:
         folder = options.output / f"{strength:.2f}"
-        if not (folder / "travelers.json").is_file():
-            model = _with_strength(find_bundle(options.model), strength, folder / "bundle")
-            share_visits(folder, options.output / "visits")
-            evaluate_travelers(slabs, model, folder, scanners=SCANNERS[::2])
-        summary = json.loads((folder / "travelers.json").read_text())
-        rows[strength] = {score: summary["travels"][OURS][score] for score in ("ssim", "mae")} | {
-            "worst direction": summary["worst_direction"]["gain_over_raw"],
-            "identity SSIM": summary["identity"]["ssim"],
-            "identity MAE": summary["identity"]["mae"],
-        }
+        model = _with_strength(find_bundle(options.model), strength, folder / "bundle")
+        rows[strength] = scores(judged(slabs, model, folder, options.output / "visits"))
         print(pd.DataFrame(rows).T.round(4).to_string(), flush=True)
 
 
