@@ -64,6 +64,11 @@ printf '[global]\ncert = /run/ci/ca.crt\nfind-links = /run/ci/wheels\n' >"$work/
 mounts=(-v "$ca:/run/ci/ca.crt:ro" -v "$work/pip.conf:/etc/pip.conf:ro" -v "$wheels:/run/ci/wheels:ro")
 
 say "docker image"
+# of what earlier runs built, only what this source gives stays: an image and its SIF take 2 GB
+podman images --filter reference=localhost/imunity --format '{{.Repository}}:{{.Tag}}' | { grep -v ":$key\$" || true; } |
+    xargs -r podman rmi -f >/dev/null
+podman image prune -f >/dev/null
+find "$CACHE" -name 'imunity-*.sif' ! -name "imunity-$key.sif" -delete
 if ! podman image exists "localhost/imunity:$key"; then
     SECONDS=0
     (cd "$source" && buildah bud --isolation chroot --layers=false "${mounts[@]}" \

@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 
 from imunity_bids.evaluation.sequences import decayed, inversion_delay, mprage, recovery_time, spgr
-from imunity_bids.image.ants_bridge import bias_corrected, to_ants
+from imunity_bids.image.ants_bridge import bias_corrected, tissue_fractions
 from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
 
 TISSUES = ("csf", "gray", "white")
@@ -104,17 +104,9 @@ class Person:
 
 def person(name: str, brain: nib.Nifti1Image, mask: np.ndarray) -> Person:
     """Take a white-striped brain apart: Atropos (k-means, Markov field) and the remaining texture."""
-    import ants
-
     data = np.asarray(brain.dataobj, dtype=np.float32)
-    found = ants.atropos(
-        a=to_ants(brain), x=to_ants(brain, mask.astype(np.float32)), i="KMeans[3]", m="[0.1,1x1x1]", c="[5,0]"
-    )
-    fractions = np.stack([image.numpy() for image in found["probabilityimages"]]) * mask
-    fractions /= np.maximum(fractions.sum(0), 1e-6)
+    fractions = tissue_fractions(brain, mask)
     means = np.array([(data * share).sum() / share.sum() for share in fractions])
-    order = np.argsort(means)
-    fractions, means = fractions[order], means[order]
     darker = _darker(fractions)
     step = (means[1] - means[0]) * darker + (means[2] - means[1]) * (1 - darker)
     texture = (data - np.tensordot(means, fractions, 1)) / step

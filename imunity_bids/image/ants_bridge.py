@@ -55,6 +55,23 @@ def bias_corrected(image: nib.Nifti1Image, mask: np.ndarray) -> np.ndarray:
     return corrected * (data[mask].mean() / corrected[mask].mean())
 
 
+def tissue_fractions(image: nib.Nifti1Image, mask: np.ndarray) -> np.ndarray:
+    """Atropos: three classes by k-means and a Markov field, (3, X, Y, Z), from the darkest to the brightest."""
+    import ants
+
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as scratch:
+        tempfile.tempdir = scratch  # Atropos leaves its files in the usual folder for temporary ones
+        try:
+            found = ants.atropos(a=to_ants(image), x=to_ants(image, mask), i="KMeans[3]", m="[0.1,1x1x1]", c="[5,0]")
+        finally:
+            tempfile.tempdir = before
+    fractions = np.stack([share.numpy() for share in found["probabilityimages"]]) * mask
+    fractions /= np.maximum(fractions.sum(0), 1e-6)
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    return fractions[np.argsort([(data * share).sum() / share.sum() for share in fractions])]
+
+
 def register(
     brain: nib.Nifti1Image, template: nib.Nifti1Image, kind: str, seed: int, folder: Path
 ) -> tuple[Path, Path]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -85,12 +86,15 @@ def test_the_truth_has_neither_noise_nor_field_and_a_visit_repeats() -> None:
     assert not np.array_equal(scan, other)
 
 
-def test_atropos_takes_a_brain_apart() -> None:
+def test_atropos_takes_a_brain_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     brain, mask = ball()
     someone = scanners.person("sub-1", nib.Nifti1Image(brain, np.eye(4)), mask)
     np.testing.assert_allclose(someone.fractions.sum(0)[mask], 1, atol=1e-4)
     white = ndimage.binary_erosion(brain > 0.62, iterations=1)
     assert someone.fractions[2][white].mean() > 0.95
+    assert not list(tmp_path.iterdir())  # Atropos leaves three images a brain
+    assert tempfile.tempdir == str(tmp_path)
 
 
 def test_histogram_matching_and_nyul_bring_the_same_brain_back() -> None:
