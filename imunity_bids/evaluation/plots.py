@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from imunity_bids.evaluation.travelers import OURS
+from imunity_bids.evaluation.travelers import OURS, TRUTH
 
 
 def plot_travelers(folder: Path) -> Path:
     """travelers.png: SSIM per method, and the gain over raw for every direction."""
     table = pd.read_csv(folder / "travelers.tsv", sep="\t")
-    travels = table[table.source != table.target]
+    travels = table[(table.source != table.target) & (table.method != TRUTH)]
     figure = Figure(figsize=(14, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     order = travels.groupby("method").ssim.mean().sort_values().index

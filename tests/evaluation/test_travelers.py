@@ -146,8 +146,9 @@ def test_the_command_writes_table_plot_and_summary(tmp_path: Path, monkeypatch: 
     assert main(arguments) == 0
     summary = json.loads((tmp_path / "out/travelers.json").read_text())
     table = pd.read_csv(tmp_path / "out/travelers.tsv", sep="\t")
-    assert len(table) == 3 * 4 * 6  # persons, directions, methods
-    assert set(summary["travels"]) == set(table.method)
+    assert len(table) == 3 * 4 * 7  # persons, directions, methods and the truth
+    assert {*summary["travels"], travelers.TRUTH} == set(table.method) == set(summary["site_accuracy"])
+    assert summary["truth"]["gradient_correlation"] < 0.99  # the scanners differ in contrast: so do their edges
     assert summary["travels"]["raw"]["gradient_correlation"] == pytest.approx(1)
     bound = summary["travels"][travelers.BOUND]["mae"]
     assert all(bound <= scores["mae"] + 1e-3 for name, scores in summary["travels"].items() if name != travelers.OURS)
