@@ -107,6 +107,8 @@ def person(name: str, brain: nib.Nifti1Image, mask: np.ndarray) -> Person:
     data = np.asarray(brain.dataobj, dtype=np.float32)
     fractions = tissue_fractions(brain, mask)
     means = np.array([(data * share).sum() / share.sum() for share in fractions])
+    order = np.argsort(means)
+    fractions, means = fractions[order], means[order]
     darker = _darker(fractions)
     step = (means[1] - means[0]) * darker + (means[2] - means[1]) * (1 - darker)
     texture = (data - np.tensordot(means, fractions, 1)) / step

@@ -100,8 +100,8 @@ def evaluate_travelers(
 
 def summarise(table: pd.DataFrame) -> dict[str, object]:
     """Means over every direction and person; margins of our method with a 95 % interval over persons (Student's t)."""
-    travels = table[(table.source != table.target) & (table.method != TRUTH)]
-    perfect = table[(table.source != table.target) & (table.method == TRUTH)]
+    between = table[table.source != table.target]
+    travels, perfect = between[between.method != TRUTH], between[between.method == TRUTH]
     identity = table[(table.source == table.target) & (table.method == OURS)]
     ours = travels[travels.method == OURS]
     by_direction = travels.groupby(["source", "target", "method"]).ssim.mean().unstack()

@@ -56,7 +56,7 @@ def bias_corrected(image: nib.Nifti1Image, mask: np.ndarray) -> np.ndarray:
 
 
 def tissue_fractions(image: nib.Nifti1Image, mask: np.ndarray) -> np.ndarray:
-    """Atropos: three classes by k-means and a Markov field, (3, X, Y, Z), from the darkest to the brightest."""
+    """Atropos: three classes by k-means and a Markov field, (3, X, Y, Z), in no order."""
     import ants
 
     before = tempfile.tempdir
@@ -67,9 +67,7 @@ def tissue_fractions(image: nib.Nifti1Image, mask: np.ndarray) -> np.ndarray:
         finally:
             tempfile.tempdir = before
     fractions = np.stack([share.numpy() for share in found["probabilityimages"]]) * mask
-    fractions /= np.maximum(fractions.sum(0), 1e-6)
-    data = np.asarray(image.dataobj, dtype=np.float32)
-    return fractions[np.argsort([(data * share).sum() / share.sum() for share in fractions])]
+    return fractions / np.maximum(fractions.sum(0), 1e-6)
 
 
 def register(
