@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from imunity_bids.models.bundle import AXES, Reference, save_bundle
+from imunity_bids.models.bundle import AXES, Bundle, Reference, save_bundle
 from imunity_bids.models.imunity import Architecture, Generator
 
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
@@ -44,5 +44,6 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     codes = {axis: torch.zeros(1, architecture.code_channels, 1, 1) for axis in AXES}
     default = Reference("default", "bundle", "", codes, torch.linspace(0, 1, 101))
     folder = tmp_path_factory.mktemp("bundle")
-    save_bundle(folder, {"name": "tiny", "version": "0", "license": "CC0"}, generators, {"default": default})
+    card = {"name": "tiny", "version": "0", "license": "CC0"}
+    save_bundle(folder, Bundle(card, generators, {"default": default}))
     return folder

@@ -15,8 +15,8 @@ DESCRIPTIONS = {
     "brain": "Brain mask: brain, inner CSF and a rim of 2 mm",
     "preproc": "Conformed and bias-corrected; in template space also stripped and white-striped, white matter at 0.7",
     "harmonized": "Harmonized to the reference by ImUnity, median of three axes, white matter at about 0.7",
-    "uncertainty": "Expected error, in the unit of the harmonized image: standard deviation of the three axes' models, "
-    "joined with what the histogram network expects",
+    "uncertainty": "Expected absolute error, in the unit of the harmonized image, from the spread of the three axes' "
+    "models and what the other networks of the bundle expect",
 }
 BIDSIGNORE = "*.html\n*_xfm.*\ngroup.*\n"
 

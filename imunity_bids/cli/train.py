@@ -57,8 +57,10 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--visits", type=int, default=20_000,
-        help="simulated scans that the histogram network learns from; 0: plain histogram matching in its place",
+        help="simulated scans that the histogram network learns from; 0: plain histogram matching in its place, and "
+        "no network that names errors",
     )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="processes that make persons and their scans")
     parser.add_argument("--paper-contrast", action="store_true", help="γ only, no other change of contrast")
     parser.add_argument(
         "--biology", nargs="+", default=[], metavar="COLUMN",
@@ -151,6 +153,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
             options.later_steps,
             options.default_site,
             options.visits,
+            options.jobs,
         )
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import stats
 
 from imunity_bids.errors import InputMissing
 from imunity_bids.evaluation import baselines, similarity
-from imunity_bids.evaluation.scanners import SCANNERS, Scanner, person, preprocessed, traveler
+from imunity_bids.evaluation.scanners import SCANNERS, Person, Scanner, person, preprocessed, traveler
 from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
 from imunity_bids.evaluation.volumes import tissue_volumes
 from imunity_bids.harmonize.inference import Compute, harmonize, intensity_quantiles
@@ -31,12 +31,19 @@ TRUTH = "the truth itself"  # what no method can beat: of scores that do not com
 REFERENCE_SLICES = 9
 
 
-@dataclass(frozen=True)
-class Visit:
+class Visit(NamedTuple):
     """One person on one scanner: the preprocessed scan and its truth in the same unit, 0 outside the brain."""
 
     scan: np.ndarray
     truth: np.ndarray
+
+
+def visit(someone: Person, scanner: Scanner, seed: int) -> Visit:
+    """A person goes to a scanner, and the scan through the app's own steps."""
+    scan, truth = traveler(someone, scanner, seed)
+    scan = preprocessed(scan, someone)
+    white = someone.fractions[2] > 0.9
+    return Visit(scan, np.clip(truth * np.median(scan[white]) / np.median(truth[white]), 0, 1))
 
 
 def brains_below(folder: Path, chosen: list[str]) -> list[Path]:
@@ -161,12 +168,9 @@ def _make_visits(path: Path, name: str, folder: Path, seed: int, scanners: tuple
     box = tuple(slice(used.min(), used.max() + 1) for used in np.nonzero(mask))
     mask = mask[box]
     someone = person(name, brain.slicer[box], mask)
-    white = someone.fractions[2] > 0.9
     arrays = {"mask": mask}
     for scanner in scanners:
-        scan, truth = traveler(someone, scanner, seed)
-        scan = preprocessed(scan, someone)
-        truth = np.clip(truth * np.median(scan[white]) / np.median(truth[white]), 0, 1)  # in the unit of its scan
+        scan, truth = visit(someone, scanner, seed)
         arrays |= {f"{scanner.name}/scan": scan.astype(np.float16), f"{scanner.name}/truth": truth.astype(np.float16)}
     folder.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(".tmp.npz")

@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imunity_bids.models.bundle import AXES, Bundle, Reference
+from imunity_bids.models.error import describe
 from imunity_bids.models.imunity import DARKEST, Generator
 from imunity_bids.models.quantiles import HistogramNet, match, quantiles
 
 log = logging.getLogger(__name__)
 
+VOXELS_AT_ONCE = 100_000  # of the error network: all of them would take gigabytes
 CODE_MAP = (8, 8)  # on which contrast codes that are not pooled are averaged over brains of different sizes
 
 
@@ -79,8 +81,24 @@ def harmonize(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Harmonized brain and its uncertainty, float32, zero outside the mask.
 
-    The uncertainty joins the spread (standard deviation) of the three axes, which share what they do not know, and the
-    error that the histogram network expects at each intensity.
+    The uncertainty is the error that the error network expects at each place. Without one, it joins the spread of the
+    three axes, which share what they do not know, and the error that the histogram network expects at each intensity.
+    """
+    harmonized, spread, expected = harmonize_parts(volume, mask, bundle, reference, compute)
+    if bundle.error is None:
+        return harmonized, np.hypot(spread, expected)
+    uncertainty = np.zeros_like(harmonized)
+    with torch.inference_mode():
+        features = torch.from_numpy(describe(volume * mask, harmonized, spread, expected, mask))
+        uncertainty[mask] = torch.cat([bundle.error(part) for part in features.split(VOXELS_AT_ONCE)]).numpy()
+    return harmonized, uncertainty
+
+
+def harmonize_parts(
+    volume: np.ndarray, mask: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Harmonized brain, spread (standard deviation) of the three axes, and the error that the histogram network
+    expects at each intensity, float32, zero outside the mask.
 
     Parameters
     ----------
@@ -97,11 +115,9 @@ def harmonize(
     stack = np.stack(
         [_one_axis(inside, bundle.generators[axis], axis, reference.codes[axis], compute) for axis in AXES]
     )
-    fused = np.zeros(volume.shape, np.float32)
-    uncertainty = np.zeros(volume.shape, np.float32)
-    fused[box] = np.median(stack, axis=0) * mask[box]
-    uncertainty[box] = np.hypot(stack.std(axis=0), error) * mask[box]
-    return fused, uncertainty
+    results = np.zeros((3, *volume.shape), np.float32)
+    results[(slice(None), *box)] = np.stack([np.median(stack, axis=0), stack.std(axis=0), error]) * mask[box]
+    return tuple(results)
 
 
 @torch.inference_mode()

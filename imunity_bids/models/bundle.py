@@ -1,7 +1,7 @@
 """A bundle on disk: three generators, one per axis, the references they know, hashes and a card.
 
     FOLDER/bundle.json  sagittal.safetensors  coronal.safetensors  axial.safetensors  references.safetensors
-           histogram.safetensors (the histogram network, where there is one)
+           histogram.safetensors  error.safetensors (the two other networks, where there are any)
 
 A reference is a contrast code per axis and the quantiles of the intensities it stands for (to judge the outcome).
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from imunity_bids.errors import DataUnusable, InputMissing
+from imunity_bids.models.error import ErrorNet
 from imunity_bids.models.imunity import Architecture, Generator
 from imunity_bids.models.quantiles import HistogramNet
 from imunity_bids.models.weights import load_module, load_weights, read_card, save_weights
@@ -25,6 +26,7 @@ from imunity_bids.models.weights import load_module, load_weights, read_card, sa
 AXES = ("sagittal", "coronal", "axial")
 SHIPPED = Path(__file__).parents[1] / "data"
 DEFAULT = "default"
+OTHERS = {"histogram": HistogramNet, "error": ErrorNet}  # networks that a bundle may have
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Bundle:
     generators: dict[str, Generator]
     references: dict[str, Reference]
     histogram: HistogramNet | None = None  # without it, plain histogram matching comes before the generators
+    error: ErrorNet | None = None  # without it, uncertainty is the spread and what the histogram network expects
 
     @property
     def name(self) -> str:
@@ -82,9 +85,11 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
             for axis in AXES
         }
         stored = load_weights(folder / "references.safetensors", hashes["references"])
-        histogram = None
-        if "histogram" in hashes:
-            histogram = load_module(HistogramNet(), folder / "histogram.safetensors", hashes["histogram"])
+        others = {
+            name: load_module(network(), folder / f"{name}.safetensors", hashes[name])
+            for name, network in OTHERS.items()
+            if name in hashes
+        }
     except (KeyError, TypeError) as error:
         raise DataUnusable(f"{folder}/bundle.json is not a bundle's card: {error}") from error
     references = {
@@ -97,23 +102,19 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         )
         for label in card["references"]
     }
-    return Bundle(card, generators, references, histogram)
+    return Bundle(card, generators, references, **others)
 
 
-def save_bundle(
-    folder: Path,
-    card: dict[str, Any],
-    generators: dict[str, Generator],
-    references: dict[str, Reference],
-    histogram: HistogramNet | None = None,
-) -> None:
+def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a bundle; the hashes go into its card."""
+    generators, references = bundle.generators, bundle.references
     hashes = {axis: save_weights(folder / f"{axis}.safetensors", generators[axis].state_dict()) for axis in AXES}
     tensors = {f"{label}/{axis}": r.codes[axis] for label, r in references.items() for axis in AXES}
     tensors |= {f"{label}/quantiles": r.quantiles for label, r in references.items()}
     hashes["references"] = save_weights(folder / "references.safetensors", tensors, half=False)
-    if histogram is not None:
-        hashes["histogram"] = save_weights(folder / "histogram.safetensors", histogram.state_dict(), half=False)
+    for name in OTHERS:
+        if (network := getattr(bundle, name)) is not None:
+            hashes[name] = save_weights(folder / f"{name}.safetensors", network.state_dict(), half=False)
     architecture = generators[AXES[0]].architecture.to_dict()
-    full = {**card, "architecture": architecture, "references": sorted(references), "sha256": hashes}
+    full = {**bundle.card, "architecture": architecture, "references": sorted(references), "sha256": hashes}
     (folder / "bundle.json").write_text(json.dumps(full, indent=2, allow_nan=False) + "\n")

@@ -29,8 +29,8 @@ non-uniformity was corrected with N4 (Tustison et al. 2010) and the brain was re
 ANTs ({settings.registration}; antspyx {metadata.version("antspyx")}). Intensities were normalised by the white-matter
 peak (white stripe; Shinohara et al. 2014), placed at 0.7. The models of the bundle {plan.card["name"]}
 {plan.card["version"]}, a histogram network and one model per anatomical axis, gave each image the contrast of the
-reference ({references}); the results of the three axes were fused by the voxelwise median. The uncertainty joins their
-standard deviation and the error that the histogram network expects at each intensity.
+reference ({references}); the results of the three axes were fused by the voxelwise median. The uncertainty is
+the absolute error that the networks of the bundle expect at each voxel, given the standard deviation of the three axes.
 
 # References
 

@@ -13,8 +13,9 @@ from imunity_bids.errors import Usage
 from imunity_bids.harmonize.references import make_reference
 from imunity_bids.models.bundle import AXES, DEFAULT, Bundle, load_bundle, save_bundle
 from imunity_bids.models.imunity import Generator
+from imunity_bids.training.error import train_error
 from imunity_bids.training.harmonizer import HarmonizerTraining, train_harmonizer
-from imunity_bids.training.histogram import train_histogram
+from imunity_bids.training.histogram import make_people, train_histogram
 from imunity_bids.training.run import Run
 from imunity_bids.training.slices import Brain
 
@@ -32,24 +33,28 @@ def train_bundle(
     later_steps: int | None = None,
     default_site: str | None = None,
     visits: int = 0,
+    jobs: int = 1,
 ) -> Path:
-    """Train the histogram network and, behind it, the three axes; export them as a bundle and return its folder.
+    """Train the histogram network, the three axes behind it and the error network; export them as a bundle and return
+    its folder.
 
     All goes into `setup.output`. The second and third axis start from the one before and may take fewer steps. The
     default reference is the named site's, or the first one's. The histogram network learns from so many simulated
-    `visits`; with 0 there is none. Where `setup.start` is a bundle's folder, each axis starts from its own axis there,
-    and the histogram network, which has seen more persons than a lab has, is taken over.
+    `visits`; with 0 there is none, and no error network. Where `setup.start` is a bundle's folder, each axis starts
+    from its own axis there, and the two other networks, which have seen more persons than a lab has, are taken over.
     """
     default_site = default_site or sites[0]
     if default_site not in sites:
         raise Usage(f"--default-site {default_site}: no such site; there are: {', '.join(sites)}")
-    histogram, errors = None, {}
+    histogram, error_network, others = None, None, {}
+    persons = setup.output / "histogram"
     fine_tuned = load_bundle(setup.start) if setup.start and setup.start.is_dir() else None
     if fine_tuned is not None:
-        histogram = fine_tuned.histogram
+        histogram, error_network = fine_tuned.histogram, fine_tuned.error
         setup = replace(setup, architecture=fine_tuned.generators[AXES[0]].architecture)
     elif visits and setup.architecture.prematch:
-        histogram, errors = train_histogram(brains, judges, setup.output / "histogram", visits, seed=setup.seed)
+        histogram, errors = train_histogram(brains, judges, persons, visits, seed=setup.seed, jobs=jobs)
+        others["histogram"] = {"visits": visits, "error_on_held_out_persons": errors}
     generators, figures = {}, {}
     start, steps = setup.start, setup.steps
     for axis in ("axial", "coronal", "sagittal"):
@@ -67,7 +72,11 @@ def train_bundle(
             "hours": round(run.seconds / 3600, 2),
             "l1_on_held_out_brains": min(row["judge"] for row in run.rows),
         }
-    bundle = Bundle({}, {axis: generators[axis] for axis in AXES}, {})
+    bundle = Bundle({}, {axis: generators[axis] for axis in AXES}, {}, histogram, error_network)
+    if fine_tuned is None and histogram is not None:
+        known, unseen = (make_people(part, persons, jobs) for part in (brains, judges))
+        error_network, ranks = train_error(known, unseen, bundle, setup.output / "error", setup.seed, jobs)
+        others["error"] = {"rank_correlation_on_held_out_persons": ranks}
     references = {site: _site_reference(index, site, brains, bundle) for index, site in enumerate(sites)}
     references[DEFAULT] = replace(references[default_site], label=DEFAULT)
     counts = Counter(sites[brain.site] for brain in brains)
@@ -84,11 +93,11 @@ def train_bundle(
             "setup": {k: v for k, v in asdict(setup).items() if k not in ("output", "start", "axis")},
             "torch": torch.__version__,
             "axes": figures,
-            "histogram": {"visits": visits, "error_on_held_out_persons": errors},
+            **others,
         },
     }
     folder = setup.output / "bundle"
-    save_bundle(folder, card, generators, references, histogram)
+    save_bundle(folder, Bundle(card, generators, references, histogram, error_network))
     return folder
 
 

@@ -48,7 +48,7 @@ def train_histogram(
         state, network = torch.load(file, weights_only=True), HistogramNet()
         network.load_state_dict(state["weights"])
         return network.eval(), state["errors"]
-    people, unseen = (_people(part, folder, jobs) for part in (brains, judges))
+    people, unseen = (make_people(part, folder, jobs) for part in (brains, judges))
     known = simulate_visits(people, visits, seed)
     torch.manual_seed(seed)
     network = HistogramNet()
@@ -99,7 +99,8 @@ def _errors(network: HistogramNet, visits: Visits) -> dict[str, float]:
     return {name: round((values - aim).abs().mean().item(), 5) for name, values in made.items()}
 
 
-def _people(brains: list[Brain], folder: Path, jobs: int) -> list[Person]:
+def make_people(brains: list[Brain], folder: Path, jobs: int) -> list[Person]:
+    """Take brains apart, once: what is in `folder` is read."""
     folder.mkdir(parents=True, exist_ok=True)
     return Parallel(n_jobs=jobs)(delayed(_person)(brain, folder) for brain in brains)
 

@@ -11,7 +11,8 @@ import torch
 
 from imunity_bids.errors import DataUnusable, InputMissing
 from imunity_bids.harmonize.inference import Compute, harmonize
-from imunity_bids.models.bundle import AXES, find_bundle, load_bundle, save_bundle
+from imunity_bids.models.bundle import AXES, OTHERS, Bundle, find_bundle, load_bundle, save_bundle
+from imunity_bids.models.error import LEAST, ErrorNet
 from imunity_bids.models.imunity import Architecture, Generator
 from imunity_bids.models.quantiles import HistogramNet
 
@@ -34,28 +35,34 @@ def test_one_flipped_byte_is_refused(bundle_folder: Path, tmp_path: Path, name: 
         load_bundle(folder)
 
 
-def test_a_histogram_network_is_kept_checked_and_used(bundle_folder: Path, tmp_path: Path) -> None:
-    """One that darkens every reference: harmonized brains follow it."""
+def test_the_other_networks_are_kept_checked_and_used(bundle_folder: Path, tmp_path: Path) -> None:
+    """One that darkens every reference: harmonized brains follow it. One that expects the same error everywhere."""
     plain = load_bundle(bundle_folder)
     generators = {axis: Generator(Architecture(width=8, prematch=True)).eval() for axis in AXES}
     darker = HistogramNet()
     darker.layers[-1].bias.data.fill_(-1.0)
-    save_bundle(tmp_path, {"name": "t", "version": "0", "license": "CC0"}, generators, plain.references, darker)
+    expected = ErrorNet()
+    for parameter in expected.parameters():
+        parameter.data.zero_()
+    expected.layers[-1].bias.data.fill_(np.log(0.04 + LEAST))
+    save_bundle(tmp_path, Bundle({"name": "t", "version": "0"}, generators, plain.references, darker, expected))
     bundle = load_bundle(tmp_path)
     volume = np.random.default_rng(0).uniform(0.2, 0.8, (24, 24, 24)).astype(np.float32)
     mask = np.ones(volume.shape, bool)
     reference = bundle.references["default"]
-    followed, _ = harmonize(volume, mask, bundle, reference, Compute())
+    followed, error = harmonize(volume, mask, bundle, reference, Compute())
     matched, _ = harmonize(volume, mask, replace(bundle, histogram=None), reference, Compute())
     # 0.1, the scale of the network's changes; the curves' own deviation from the identity differs little
     assert np.median(matched - followed) == pytest.approx(0.1, abs=0.02)
-    path = tmp_path / "histogram.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    load_bundle.cache_clear()
-    with pytest.raises(DataUnusable, match="damaged"):
-        load_bundle(tmp_path)
+    np.testing.assert_allclose(error, 0.04, rtol=1e-5)
+    for name in OTHERS:
+        folder = shutil.copytree(tmp_path, tmp_path / name, ignore=shutil.ignore_patterns(*OTHERS))
+        path = folder / f"{name}.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(DataUnusable, match="damaged"):
+            load_bundle(folder)
 
 
 def test_missing_weights_and_names(bundle_folder: Path, tmp_path: Path) -> None:

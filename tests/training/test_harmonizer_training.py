@@ -11,7 +11,8 @@ import torch
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.models.bundle import AXES, Reference, load_bundle, save_bundle
+from imunity_bids.models.bundle import AXES, OTHERS, Bundle, Reference, load_bundle, save_bundle
+from imunity_bids.models.error import ErrorNet
 from imunity_bids.models.imunity import Architecture, Generator
 from imunity_bids.models.quantiles import HistogramNet
 from imunity_bids.training import contrast
@@ -171,7 +172,7 @@ def test_from_folders_to_a_bundle(tmp_path: Path) -> None:
     assert bundle.card["training"]["brains"] == {"one": 2, "two": 2}
 
 
-def test_fine_tuning_starts_every_axis_from_its_own_and_keeps_the_histogram_network(tmp_path: Path) -> None:
+def test_fine_tuning_starts_every_axis_from_its_own_and_keeps_the_other_networks(tmp_path: Path) -> None:
     shape = Architecture(width=8, prematch=True)
     known, sites = brains(4, 1), ["one"]
     codes = {axis: torch.zeros(1, shape.code_channels, 1, 1) for axis in AXES}
@@ -179,7 +180,8 @@ def test_fine_tuning_starts_every_axis_from_its_own_and_keeps_the_histogram_netw
     torch.manual_seed(3)
     generators = {axis: Generator(shape) for axis in AXES}
     (tmp_path / "shipped").mkdir()
-    save_bundle(tmp_path / "shipped", {"name": "x", "version": "1"}, generators, references, HistogramNet())
+    shipped = Bundle({"name": "x", "version": "1"}, generators, references, HistogramNet(), ErrorNet())
+    save_bundle(tmp_path / "shipped", shipped)
     plan = setup(tmp_path / "run", steps=1, rate=1e-6, start=tmp_path / "shipped")
     before, after = (
         load_bundle(tmp_path / "shipped"),
@@ -188,8 +190,9 @@ def test_fine_tuning_starts_every_axis_from_its_own_and_keeps_the_histogram_netw
     for axis in AXES:
         for name, value in before.generators[axis].state_dict().items():
             torch.testing.assert_close(after.generators[axis].state_dict()[name], value, atol=1e-3, rtol=0)
-    one, other = (bundle.histogram.state_dict() for bundle in (before, after))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    for kept in OTHERS:
+        one, other = (getattr(bundle, kept).state_dict() for bundle in (before, after))
+        assert all(torch.equal(one[name], other[name]) for name in one)
     assert after.generators["axial"].architecture == shape
 
 

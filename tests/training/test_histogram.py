@@ -5,28 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
 pytest.importorskip("sklearn", reason="training needs the extra `train`")
 
-from imunity_bids.evaluation.scanners import Person
 from imunity_bids.models.quantiles import HistogramNet
 from imunity_bids.training import histogram
 from imunity_bids.training.slices import Brain
 from imunity_bids.training.visits import levels, simulate_visits, truth
-
-
-def someone(seed: int, core: float = 0.6) -> Person:
-    """A ball of white matter in gray matter in CSF, borders one voxel wide; `core` is the radius of the white part."""
-    size = 40
-    rng = np.random.default_rng(seed)
-    radius = np.sqrt((((np.indices((size,) * 3) - (size - 1) / 2) / (size / 2)) ** 2).sum(0))
-    mask = radius < 0.95
-    tissues = [radius >= 0.85, (radius < 0.85) & (radius >= core), radius < core]
-    fractions = np.stack([ndimage.gaussian_filter((t & mask).astype(np.float32), 0.7) for t in tissues]) * mask
-    fractions /= np.maximum(fractions.sum(0), 1e-6)
-    texture = (0.1 * rng.standard_normal(mask.shape) * mask).astype(np.float32)
-    return Person(f"p{seed}", np.eye(4), fractions, texture, mask)
+from tests.training.people import someone
 
 
 def test_parts_are_fractions_and_texture_between_neighbours_in_contrast() -> None:
