@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imunity_bids.models.bundle import AXES, Bundle, Reference
-from imunity_bids.models.error import describe
+from imunity_bids.models.error import ErrorNet, describe
 from imunity_bids.models.imunity import DARKEST, Generator
 from imunity_bids.models.quantiles import HistogramNet, match, quantiles
 
 log = logging.getLogger(__name__)
 
-VOXELS_AT_ONCE = 100_000  # of the error network: all of them would take gigabytes
+VOXELS_AT_ONCE = 10_000  # of the error network: what lies in the processor's cache; all of them would take gigabytes
 CODE_MAP = (8, 8)  # on which contrast codes that are not pooled are averaged over brains of different sizes
 
 
@@ -83,22 +83,6 @@ def harmonize(
 
     The uncertainty is the error that the error network expects at each place. Without one, it joins the spread of the
     three axes, which share what they do not know, and the error that the histogram network expects at each intensity.
-    """
-    harmonized, spread, expected = harmonize_parts(volume, mask, bundle, reference, compute)
-    if bundle.error is None:
-        return harmonized, np.hypot(spread, expected)
-    uncertainty = np.zeros_like(harmonized)
-    with torch.inference_mode():
-        features = torch.from_numpy(describe(volume * mask, harmonized, spread, expected, mask))
-        uncertainty[mask] = torch.cat([bundle.error(part) for part in features.split(VOXELS_AT_ONCE)]).numpy()
-    return harmonized, uncertainty
-
-
-def harmonize_parts(
-    volume: np.ndarray, mask: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Harmonized brain, spread (standard deviation) of the three axes, and the error that the histogram network
-    expects at each intensity, float32, zero outside the mask.
 
     Parameters
     ----------
@@ -108,16 +92,38 @@ def harmonize_parts(
         Brain; what the models see and what they give is zero outside.
     """
     box = _bounding_box(mask)
-    inside = volume[box] * mask[box]
-    error = np.zeros_like(inside)
-    if bundle.generators[AXES[0]].architecture.prematch:
-        inside, error = _prematched(inside, mask[box], reference.quantiles, bundle.histogram)
-    stack = np.stack(
-        [_one_axis(inside, bundle.generators[axis], axis, reference.codes[axis], compute) for axis in AXES]
-    )
-    results = np.zeros((3, *volume.shape), np.float32)
-    results[(slice(None), *box)] = np.stack([np.median(stack, axis=0), stack.std(axis=0), error]) * mask[box]
+    brain = mask[box]
+    inside = volume[box] * brain
+    harmonized, spread, expected = harmonize_parts(inside, brain, bundle, reference, compute)
+    if bundle.error is None:
+        uncertainty = np.hypot(spread, expected)
+    else:
+        uncertainty = np.zeros_like(harmonized)
+        uncertainty[brain] = _expected_error(describe(inside, harmonized, spread, expected, brain), bundle.error)
+    results = np.zeros((2, *volume.shape), np.float32)
+    results[(slice(None), *box)] = harmonized, uncertainty
     return tuple(results)
+
+
+def harmonize_parts(
+    brain: np.ndarray, mask: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Harmonized brain, spread (standard deviation) of the three axes, and the error that the histogram network
+    expects at each intensity, float32; `brain` is what `harmonize` takes, and 0 outside the mask.
+    """
+    matched, error = brain, np.zeros_like(brain)
+    if bundle.generators[AXES[0]].architecture.prematch:
+        matched, error = _prematched(brain, mask, reference.quantiles, bundle.histogram)
+    stack = np.stack(
+        [_one_axis(matched, bundle.generators[axis], axis, reference.codes[axis], compute) for axis in AXES]
+    )
+    return np.median(stack, axis=0) * mask, stack.std(axis=0) * mask, error * mask
+
+
+@torch.inference_mode()
+def _expected_error(features: np.ndarray, network: ErrorNet) -> np.ndarray:
+    """(n, F) -> (n,)."""
+    return torch.cat([network(part) for part in torch.from_numpy(features).split(VOXELS_AT_ONCE)]).numpy()
 
 
 @torch.inference_mode()

@@ -124,7 +124,7 @@ def _example(
 ) -> tuple[np.ndarray, np.ndarray]:
     scan, truth, other = (volume.astype(np.float32) for volume in (scan, truth, other))
     reference = make_reference("traveler", "file", "", [(other, other > 0)], bundle, REFERENCE_SLICES)
-    made, spread, expected = harmonize_parts(scan, mask, bundle, reference, Compute())
+    made, spread, expected = harmonize_parts(scan * mask, mask, bundle, reference, Compute())
     some = np.random.default_rng(seed).choice(int(mask.sum()), min(VOXELS, int(mask.sum())), replace=False)
     return describe(scan * mask, made, spread, expected, mask)[some], np.abs(made - truth)[mask][some]
 
