@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -15,10 +16,11 @@ from imunity_bids.models.bundle import AXES, OTHERS, Bundle, Reference, load_bun
 from imunity_bids.models.error import ErrorNet
 from imunity_bids.models.imunity import Architecture, Generator
 from imunity_bids.models.quantiles import HistogramNet
-from imunity_bids.training import contrast
+from imunity_bids.training import bundle, contrast, error, histogram
 from imunity_bids.training.bundle import train_bundle
 from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining, confusion, make_pair, train_harmonizer
 from imunity_bids.training.slices import APART, Batch, Brain, Pairs, hold_out, load_brains
+from tests.training.people import someone
 
 
 def brains(count: int, sites: int, size: int = 40) -> list[Brain]:
@@ -167,9 +169,28 @@ def test_from_folders_to_a_bundle(tmp_path: Path) -> None:
     training, judges = hold_out(found, 1)
     assert [b.name for b in judges] == ["b4.nii.gz", "b5.nii.gz"]
     folder = train_bundle(setup(tmp_path / "run", steps=4), training, sites, judges, "toy", "none")
-    bundle = load_bundle(folder)
-    assert set(bundle.references) == {"default", "one", "two"}
-    assert bundle.card["training"]["brains"] == {"one": 2, "two": 2}
+    made = load_bundle(folder)
+    assert set(made.references) == {"default", "one", "two"}
+    assert made.card["training"]["brains"] == {"one": 2, "two": 2}
+
+
+def test_with_simulated_visits_a_bundle_has_all_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two persons to learn from and one to judge by, of one site."""
+    people = [someone(number, core) for number, core in enumerate((0.5, 0.7, 0.6))]
+    known = []
+    for person in people:
+        volume = np.tensordot((0.2, 0.5, 0.7), person.parts, 1).clip(0, 1) * person.mask
+        known.append(Brain(person.name, 0, torch.from_numpy(volume).half()))
+    monkeypatch.setattr(bundle, "train_histogram", partial(histogram.train_histogram, steps=50))
+    monkeypatch.setattr(error, "STEPS", 50)
+    plan = setup(tmp_path / "run", steps=4, architecture=Architecture(width=4, prematch=True))
+    folder = train_bundle(plan, known[:2], ["one"], known[2:], "toy", "none", visits=20)
+    made = load_bundle(folder)
+    assert made.histogram is not None
+    assert made.error is not None
+    learned = made.card["training"]
+    assert learned["histogram"]["visits"] == 20
+    assert set(learned["error"]["rank_correlation_on_held_out_persons"]) == {"network", "spread", "histogram"}
 
 
 def test_fine_tuning_starts_every_axis_from_its_own_and_keeps_the_other_networks(tmp_path: Path) -> None:
