@@ -134,19 +134,18 @@ def _fit(features: Tensor, errors: Tensor, seed: int) -> ErrorNet:
     network = ErrorNet()
     network.mean.copy_(features.mean(dim=0))
     network.std.copy_(features.std(dim=0).clamp(min=1e-6))
+    network.layers[-1].bias.data.fill_((errors.mean() + LEAST).log())
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, STEPS)
     g = torch.Generator().manual_seed(seed)
     for _ in range(STEPS):
         some = torch.randint(len(features), (BATCH,), generator=g)
-        loss = torch.nn.functional.mse_loss(network.log_error(features[some]), (errors[some] + LEAST).log())
+        said = network.log_error(features[some])
+        loss = (said + (errors[some] + LEAST) * (-said).exp()).mean()  # least where the mean of the errors is said
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
-    with torch.no_grad():  # what was learned is the mean of logarithms: raised to the mean of errors
-        said = network(features).mean() + LEAST
-        network.layers[-1].bias += ((errors.mean() + LEAST) / said).log()
     return network.eval()
 
 
