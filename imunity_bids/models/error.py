@@ -40,9 +40,12 @@ def describe(
     )
     depth = np.minimum(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1], DEPTH)
     change = harmonized - scan
-    columns = [scan, harmonized, change, spread, expected, rough, near - scan, wide, depth]
-    overall = np.full(int(mask.sum()), np.abs(change[mask]).mean() if mask.any() else 0)
-    return np.stack([*(column[mask] for column in columns), overall, *_places(mask)], axis=1).astype(np.float32)
+    volumes = [scan, harmonized, change, spread, expected, rough, near - scan, wide, depth]
+    features = np.empty((int(mask.sum()), len(FEATURES)), np.float32)
+    overall = np.abs(change[mask]).mean() if mask.any() else 0
+    for number, column in enumerate([*(volume[mask] for volume in volumes), overall, *_places(mask)]):
+        features[:, number] = column
+    return features
 
 
 def _places(mask: np.ndarray) -> np.ndarray:

@@ -36,6 +36,10 @@ def test_features_are_what_they_are_called(rng: np.random.Generator) -> None:
     }  # fmt: skip
     for name, value in values.items():
         assert found[name][middle] == pytest.approx(value, rel=1e-3), name
+    sides, *others = FEATURES[-3:]
+    assert found[sides][[0, middle, -1]].tolist() == pytest.approx([1, 1 / 19, 1])  # the same on the left and the right
+    for name in others:
+        assert found[name][[0, middle, -1]].tolist() == pytest.approx([-1, 1 / 19, 1]), name
     assert found["mean of the scan around here"][middle] == pytest.approx(0.5, abs=0.01)  # what lies outside is no part
     assert found["mean of the scan around here"][0] == pytest.approx(0.5, abs=0.01)
 
