@@ -21,6 +21,7 @@ from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_
 
 TISSUES = ("csf", "gray", "white")
 SCATTER = 0.03  # relative, of T1 between persons
+FWHM = np.sqrt(8 * np.log(2))  # of a Gaussian, relative to σ
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _image(someone: Person, scanner: Scanner, flip_scale: np.ndarray, scatter: n
     signal = scanner.signal(flip_scale, scatter)
     level = WHITE_MATTER * signal / scanner.signal(np.ones((1, 1, 1)), scatter)[2]
     image = (level * someone.parts).sum(0)
-    sigma = np.array(scanner.fwhm_mm) / np.sqrt(8 * np.log(2)) / np.linalg.norm(someone.affine[:3, :3], axis=0)
+    sigma = np.array(scanner.fwhm_mm) / FWHM / np.linalg.norm(someone.affine[:3, :3], axis=0)
     # what is outside the brain does not bleed in: blur over the mask only
     weight = ndimage.gaussian_filter(someone.mask.astype(np.float32), sigma)
     return ndimage.gaussian_filter(np.maximum(image, 0) * someone.mask, sigma) / np.maximum(weight, 1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 from skimage.filters import threshold_multiotsu
 from skimage.metrics import structural_similarity
 
@@ -38,6 +39,11 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a - a.mean(), b - b.mean()
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0 else 0.0
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's; 0 where one of them is constant."""
+    return float(stats.spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else 0.0
 
 
 def histogram_distance(quantiles_a: np.ndarray, quantiles_b: np.ndarray) -> float:

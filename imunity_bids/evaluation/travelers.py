@@ -46,6 +46,11 @@ def visit(someone: Person, scanner: Scanner, seed: int) -> Visit:
     return Visit(scan, np.clip(truth * np.median(scan[white]) / np.median(truth[white]), 0, 1))
 
 
+def reference_scan(brain: np.ndarray, bundle: Bundle) -> Reference:
+    """Another person's scan as the reference; `brain` is 0 outside the mask."""
+    return make_reference("traveler", "file", "", [(brain, brain > 0)], bundle, REFERENCE_SLICES)
+
+
 def brains_below(folder: Path, chosen: list[str]) -> list[Path]:
     """White-striped brains of a derivative dataset that match one of the glob patterns (all where there is none).
 
@@ -141,13 +146,13 @@ def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
 
     `target` is the same person as `source` on the other scanner, `reference` another person there.
     """
-    rows = []
+    bundle, rows = load_bundle(model), []
     for number, row in enumerate(pd.read_csv(pairs, sep="\t").itertuples(), start=1):
         source, target, reference = (
             np.asarray(nib.load(path).dataobj, np.float32) for path in (row.source, row.target, row.reference)
         )
         mask = (source > 0) & (target > 0)
-        made, _ = harmonize(source, mask, *_reference(reference, model), Compute())
+        made, _ = harmonize(source, mask, bundle, reference_scan(reference, bundle), Compute())
         images = {"raw": source, **_baselines(source, mask, [reference]), OURS: made}
         rows += [
             {"pair": number, "method": name, **_scores(image, target, source, mask)} for name, image in images.items()
@@ -198,10 +203,10 @@ def _score_person(
     visits, mask = _load_visits(file, scanners)
     volumes = {name: tissue_volumes(visit.scan, mask) for name, visit in visits.items()}
     true_volumes = {name: tissue_volumes(visit.truth, mask) for name, visit in visits.items()}
-    rows, features = [], []
+    bundle, rows, features = load_bundle(model), [], []
     for target in (scanner.name for scanner in scanners):
         theirs = [np.load(other)[f"{target}/scan"].astype(np.float32) for other in others]
-        bundle, contrast = _reference(theirs[0], model)
+        contrast = reference_scan(theirs[0], bundle)
         for source, visit in visits.items():
             truth = visit.scan if source == target else visits[target].truth
             made, spread = harmonize(visit.scan, mask, bundle, contrast, Compute())
@@ -212,7 +217,9 @@ def _score_person(
                 rows.append({**about, "method": method, **_scores(image, truth, visit.scan, mask)})
                 if method == OURS:
                     rows[-1] |= _volume_change(volumes[source], tissue_volumes(image, mask), true_volumes[target])
-                    rows[-1]["uncertainty_rank"] = _rank_correlation(spread, np.abs(image - truth), mask)
+                    rows[-1]["uncertainty_rank"] = similarity.rank_correlation(
+                        spread[mask][::50], np.abs(image - truth)[mask][::50]
+                    )
             changed = similarity.gradient_correlation(visit.scan, truth, mask)
             rows.append({**about, "method": TRUTH, "gradient_correlation": changed})
             if target == scanners[0].name:
@@ -221,11 +228,6 @@ def _score_person(
                     for method, image in {**images, TRUTH: truth}.items()
                 ]
     return rows, features
-
-
-def _reference(brain: np.ndarray, model: Path) -> tuple[Bundle, Reference]:
-    bundle = load_bundle(model)
-    return bundle, make_reference("traveler", "file", "", [(brain, brain > 0)], bundle, REFERENCE_SLICES)
 
 
 def _baselines(source: np.ndarray, mask: np.ndarray, others: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -256,10 +258,3 @@ def _volume_change(before: dict[str, float], after: dict[str, float], truth: dic
         changes |= {tissue: made / scanned - 1, f"{tissue}_to_truth": made / true - 1}
         changes[f"{tissue}_of_scanners"] = true / scanned - 1
     return changes
-
-
-def _rank_correlation(spread: np.ndarray, error: np.ndarray, mask: np.ndarray) -> float:
-    """Spearman's over every 50th voxel of the brain."""
-    if not spread[mask].any():
-        return 0.0
-    return float(stats.spearmanr(spread[mask][::50], error[mask][::50]).statistic)

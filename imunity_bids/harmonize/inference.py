@@ -92,14 +92,14 @@ def harmonize(
         Brain; what the models see and what they give is zero outside.
     """
     box = _bounding_box(mask)
-    brain = mask[box]
-    inside = volume[box] * brain
-    harmonized, spread, expected = harmonize_parts(inside, brain, bundle, reference, compute)
+    inside = mask[box]
+    brain = volume[box] * inside
+    harmonized, spread, expected = harmonize_parts(brain, inside, bundle, reference, compute)
     if bundle.error is None:
         uncertainty = np.hypot(spread, expected)
     else:
         uncertainty = np.zeros_like(harmonized)
-        uncertainty[brain] = _expected_error(describe(inside, harmonized, spread, expected, brain), bundle.error)
+        uncertainty[inside] = _expected_error(describe(brain, harmonized, spread, expected, inside), bundle.error)
     results = np.zeros((2, *volume.shape), np.float32)
     results[(slice(None), *box)] = harmonized, uncertainty
     return tuple(results)

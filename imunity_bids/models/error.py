@@ -27,6 +27,8 @@ FEATURES = (
     "place from the back to the front of the brain",
     "place from the bottom to the top of the brain",
 )
+SPREAD = FEATURES.index("spread of the axes")
+EXPECTED = FEATURES.index("error that the histogram network expects")
 
 
 def describe(

@@ -53,9 +53,7 @@ def sequence_curves(means: Tensor, g: torch.Generator, uneven: float) -> Tensor:
         Largest standard deviation of the transmit field, which varies the flip angle within the slice.
     """
     count = len(means)
-    drawn = t1_weighted(8 * count + 64, g)[:count]
-    if len(drawn) < count:
-        raise RuntimeError("fewer random sequences were T1-weighted than expected")
+    drawn = sequences(count, g)
     field = 1 + uneven * torch.rand(count, 1, 1, 1, generator=g) * torch.randn(count, 1, 3, 3, generator=g)
     signal = signals(drawn[..., None, None], field.clamp(0.6, 1.4)[:, 0])
     levels = WHITE_MATTER * signal / signal[:, 2:]  # N4 and white stripe bring white matter to 0.7 everywhere
@@ -91,6 +89,14 @@ def t1_weighted(count: int, g: torch.Generator) -> Tensor:
     drawn = torch.stack([*t1, *t2_star, *density, *protocol], dim=1)
     csf, gray, white = signals(drawn[..., None, None], torch.ones(count, 1, 1)).squeeze(dim=(2, 3)).unbind(dim=1)
     return drawn[(gray > 0.45 * white) & (gray < 0.95 * white) & (csf < 0.85 * gray)]
+
+
+def sequences(count: int, g: torch.Generator) -> Tensor:
+    """So many rows of `t1_weighted`, (count, 17)."""
+    drawn = t1_weighted(8 * count + 64, g)[:count]
+    if len(drawn) < count:
+        raise RuntimeError("fewer random sequences were T1-weighted than expected")
+    return drawn
 
 
 def signals(drawn: Tensor, flip_scale: Tensor) -> Tensor:

@@ -9,24 +9,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from scipy import stats
 from torch import Tensor
 
-from imunity_bids.bids.outputs import write_atomically
-from imunity_bids.evaluation.scanners import Person, Relaxation, Scanner
-from imunity_bids.evaluation.travelers import REFERENCE_SLICES, Visit, visit
+from imunity_bids.evaluation.scanners import FWHM, Person, Relaxation, Scanner
+from imunity_bids.evaluation.similarity import rank_correlation
+from imunity_bids.evaluation.travelers import Visit, reference_scan, visit
 from imunity_bids.harmonize.inference import Compute, harmonize_parts
-from imunity_bids.harmonize.references import make_reference
 from imunity_bids.models.bundle import Bundle
-from imunity_bids.models.error import LEAST, ErrorNet, describe
+from imunity_bids.models.error import EXPECTED, LEAST, SPREAD, ErrorNet, describe
 from imunity_bids.training import contrast
+from imunity_bids.training.run import keep, load_kept
 from imunity_bids.training.visits import BLUR, NOISE, TRANSMIT
 
 VISITS = 3  # of every person, each on another scanner
 DIRECTIONS = 3  # of those between them and of the scans to their own scanner that are learned from
 VOXELS = 4000  # of each harmonized brain
 RECEIVE = 0.3  # largest amplitude of the receive field, before N4
-FWHM = np.sqrt(8 * np.log(2))  # relative to σ
 STEPS, BATCH, RATE = 8000, 1024, 3e-3
 
 
@@ -39,15 +37,14 @@ def train_error(
     """
     file = folder / "network.pt"
     if file.exists():
-        state, network = torch.load(file, weights_only=True), ErrorNet()
-        network.load_state_dict(state["weights"])
-        return network.eval(), state["ranks"]
+        network = ErrorNet()
+        return network, load_kept(file, network)["ranks"]
     folder.mkdir(parents=True, exist_ok=True)
     known = travels(people, bundle, seed, jobs)
     features, errors = (torch.from_numpy(np.concatenate(column)) for column in zip(*known, strict=True))
     network = _fit(features, errors, seed)
     ranks = _ranks(network, travels(judges, bundle, seed + 1, jobs))
-    write_atomically(file, lambda path: torch.save({"weights": network.state_dict(), "ranks": ranks}, path))
+    keep(file, network, ranks=ranks)
     return network, ranks
 
 
@@ -94,11 +91,8 @@ def _plan(
 def random_scanners(count: int, rng: np.random.Generator) -> list[Scanner]:
     """Protocols and fields as `contrast.t1_weighted` and `visits` draw them; none of the judge's."""
     g = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    drawn = contrast.t1_weighted(8 * count + 64, g)[:count].tolist()
-    if len(drawn) < count:
-        raise RuntimeError("fewer random sequences were T1-weighted than expected")
     scanners = []
-    for number, row in enumerate(drawn):
+    for number, row in enumerate(contrast.sequences(count, g).tolist()):
         tissue = Relaxation(tuple(row[:3]), tuple(row[3:6]), tuple(row[6:9]))
         is_spgr, te, flip, tr, delay, readouts, spacing, recovery = row[9:]
         fields = {
@@ -123,8 +117,7 @@ def _example(
     scan: np.ndarray, truth: np.ndarray, mask: np.ndarray, other: np.ndarray, bundle: Bundle, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     scan, truth, other = (volume.astype(np.float32) for volume in (scan, truth, other))
-    reference = make_reference("traveler", "file", "", [(other, other > 0)], bundle, REFERENCE_SLICES)
-    made, spread, expected = harmonize_parts(scan * mask, mask, bundle, reference, Compute())
+    made, spread, expected = harmonize_parts(scan * mask, mask, bundle, reference_scan(other, bundle), Compute())
     some = np.random.default_rng(seed).choice(int(mask.sum()), min(VOXELS, int(mask.sum())), replace=False)
     return describe(scan * mask, made, spread, expected, mask)[some], np.abs(made - truth)[mask][some]
 
@@ -154,6 +147,6 @@ def _ranks(network: ErrorNet, brains: list[tuple[np.ndarray, np.ndarray]]) -> di
     """Beside that of the spread alone, and of the histogram network alone."""
     found = []
     for features, errors in brains:
-        said = (network(torch.from_numpy(features)).numpy(), features[:, 3], features[:, 4])
-        found.append([stats.spearmanr(one, errors).statistic if np.ptp(one) else 0.0 for one in said])
+        said = (network(torch.from_numpy(features)).numpy(), *features[:, [SPREAD, EXPECTED]].T)
+        found.append([rank_correlation(one, errors) for one in said])
     return dict(zip(("network", "spread", "histogram"), np.round(np.mean(found, axis=0), 3).tolist(), strict=True))

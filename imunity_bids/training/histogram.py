@@ -18,6 +18,7 @@ from tqdm import tqdm
 from imunity_bids.bids.outputs import write_atomically
 from imunity_bids.evaluation.scanners import Person, person
 from imunity_bids.models.quantiles import HistogramNet
+from imunity_bids.training.run import keep, load_kept
 from imunity_bids.training.slices import Brain
 from imunity_bids.training.visits import Visits, simulate_visits, truth
 
@@ -45,9 +46,8 @@ def train_histogram(
     """
     file = folder / "network.pt"
     if file.exists():
-        state, network = torch.load(file, weights_only=True), HistogramNet()
-        network.load_state_dict(state["weights"])
-        return network.eval(), state["errors"]
+        network = HistogramNet()
+        return network, load_kept(file, network)["errors"]
     people, unseen = (make_people(part, folder, jobs) for part in (brains, judges))
     known = simulate_visits(people, visits, seed)
     torch.manual_seed(seed)
@@ -64,7 +64,7 @@ def train_histogram(
         schedule.step()
     errors = _errors(network.eval(), simulate_visits(unseen, VALIDATION_VISITS, seed + 1))
     log.info("histogram network on unseen persons: %s", errors)
-    write_atomically(file, lambda path: torch.save({"weights": network.state_dict(), "errors": errors}, path))
+    keep(file, network, errors=errors)
     return network, errors
 
 

@@ -52,11 +52,8 @@ def simulate_visits(people: list[Person], count: int, seed: int) -> Visits:
     rng, g = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     samples = [_sample(someone, rng) for someone in people]
     pairs = count // 2
-    scanners = contrast.t1_weighted(8 * pairs + 64, g)[:pairs]
-    if len(scanners) < pairs:
-        raise RuntimeError("fewer random sequences were T1-weighted than expected")
     rows = []
-    for sequence in scanners:
+    for sequence in contrast.sequences(pairs, g):
         for person in rng.choice(len(samples), 2, replace=len(samples) == 1):
             t1 = torch.from_numpy(1 + SCATTER * rng.standard_normal(3)).float()
             found, unit = _visit(samples[person], levels(sequence[None], t1[None], FLIPS)[0].numpy(), rng)

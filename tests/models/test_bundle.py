@@ -17,6 +17,15 @@ from imunity_bids.models.imunity import Architecture, Generator
 from imunity_bids.models.quantiles import HistogramNet
 
 
+def refuse_a_flipped_byte(folder: Path, name: str) -> None:
+    path = folder / f"{name}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataUnusable, match="damaged"):
+        load_bundle(folder)
+
+
 def test_a_bundle_comes_back(bundle_folder: Path) -> None:
     bundle = load_bundle(bundle_folder)
     assert set(bundle.generators) == set(AXES)
@@ -27,12 +36,7 @@ def test_a_bundle_comes_back(bundle_folder: Path) -> None:
 @pytest.mark.parametrize("name", [*AXES, "references"])
 def test_one_flipped_byte_is_refused(bundle_folder: Path, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
-    path = folder / f"{name}.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(DataUnusable, match="damaged"):
-        load_bundle(folder)
+    refuse_a_flipped_byte(folder, name)
 
 
 def test_the_other_networks_are_kept_checked_and_used(bundle_folder: Path, tmp_path: Path) -> None:
@@ -57,12 +61,7 @@ def test_the_other_networks_are_kept_checked_and_used(bundle_folder: Path, tmp_p
     np.testing.assert_allclose(error, 0.04, rtol=1e-5)
     for name in OTHERS:
         folder = shutil.copytree(tmp_path, tmp_path / name, ignore=shutil.ignore_patterns(*OTHERS))
-        path = folder / f"{name}.safetensors"
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(DataUnusable, match="damaged"):
-            load_bundle(folder)
+        refuse_a_flipped_byte(folder, name)
 
 
 def test_missing_weights_and_names(bundle_folder: Path, tmp_path: Path) -> None:
