@@ -29,7 +29,7 @@ def main() -> None:
 
     from imunity_bids.interfaces import preprocess as steps
     from imunity_bids.interfaces.harmonize import Harmonize
-    from imunity_bids.models.bundle import find_bundle
+    from imunity_bids.models.card import find_bundle
 
     torch.set_num_threads(options.threads)
     print(f"{'imports':>10}: {time.perf_counter() - start:6.1f} s, once per process")

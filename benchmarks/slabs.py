@@ -9,8 +9,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from imunity_bids.evaluation.scanners import SCANNERS
 from imunity_bids.evaluation.travelers import OURS, evaluate_travelers
+from imunity_bids.simulation.scanners import SCANNERS
 
 SLAB = 32  # axial slices around the middle of the brain
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from slabs import chosen, judged, scores, slab
 
-from imunity_bids.models.bundle import find_bundle
+from imunity_bids.models.card import find_bundle
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 

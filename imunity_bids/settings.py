@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from imunity_bids.image.template import DEFAULT as DEFAULT_TEMPLATE
+DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
 
 
 @dataclass(frozen=True)
@@ -62,24 +61,6 @@ class Settings:
         """Work folder: the user's, or one inside the output, the only place sure to be writable in a container."""
         return self.work_dir or self.output_dir / ".imunity_work"
 
-    def preprocessing(self) -> dict[str, Any]:
-        """The part that decides the white-striped brain."""
-        names = ("skull_strip", "brain_border", "registration", "template", "random_seed")
-        chosen = {name: getattr(self, name) for name in names}
-        return chosen | {
-            "brain_weights": self._brain_weights(),
-            "synthstrip_model": str(self.synthstrip_model or ""),
-        }
-
-    def _brain_weights(self) -> str:
-        """Hash of the network that cuts out the brain, by its card; empty where none is asked."""
-        from imunity_bids.image.brain_mask import SHIPPED
-        from imunity_bids.models.weights import read_card
-
-        if self.skull_strip not in ("auto", "network"):
-            return ""
-        return read_card((self.brain_model or SHIPPED) / "card.json").get("sha256", "")
-
     def to_toml(self) -> str:
         """All options, as `--config-file` reads them."""
         lines = [f"{name} = {_toml(value)}" for name, value in asdict(self).items() if value is not None]
@@ -89,11 +70,6 @@ class Settings:
     def names(cls) -> set[str]:
         """Names of all options."""
         return {field.name for field in fields(cls)}
-
-
-def digest(value: Any) -> str:
-    """Short stable hash of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _toml(value: Any) -> str:

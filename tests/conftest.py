@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from imunity_bids.models.bundle import AXES, Bundle, Reference, save_bundle
+from imunity_bids.models.bundle import Bundle, Reference, save_bundle
+from imunity_bids.models.card import AXES
 from imunity_bids.models.imunity import Architecture, Generator
 
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other

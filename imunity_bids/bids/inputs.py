@@ -46,6 +46,11 @@ class T1w:
         return dict(self.entities).get("ses")
 
     @property
+    def person(self) -> str:
+        """`sub-X[_ses-Y]`: whose report and table the image belongs to."""
+        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+
+    @property
     def stem(self) -> str:
         """File name without suffix and extension: one name for one unit of work."""
         return "_".join(f"{key}-{value}" for key, value in self.entities)

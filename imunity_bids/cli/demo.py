@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _demo(output: Path, seed: int, only_data: bool, rest: list[str]) -> int:
     from imunity_bids.cli.run import main as run
-    from imunity_bids.demo import make_dataset
     from imunity_bids.image.template import BUILT_IN
+    from imunity_bids.simulation.demo import make_dataset
 
     dataset, derivatives = output / "bids", output / "derivatives"
     make_dataset(dataset, seed)

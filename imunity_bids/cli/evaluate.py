@@ -71,7 +71,7 @@ def _brain(options: argparse.Namespace) -> None:
 
     from imunity_bids.errors import Usage
     from imunity_bids.evaluation import brain
-    from imunity_bids.image.brain_mask import SHIPPED
+    from imunity_bids.models.card import BRAIN_NETWORK
 
     if not options.bids_dir and not options.maps:
         raise Usage("nothing to evaluate on: give --bids-dir, --maps or both")
@@ -83,7 +83,9 @@ def _brain(options: argparse.Namespace) -> None:
     if options.maps:
         cases.append(brain.simulated_cases(options.maps, options.holdout, options.per_map))
     make = {
-        "network": lambda: brain.network_method(options.brain_model or SHIPPED, options.brain_border, options.device),
+        "network": lambda: brain.network_method(
+            options.brain_model or BRAIN_NETWORK, options.brain_border, options.device
+        ),
         "ants": brain.ants_method,
     }
     methods = {name: make[name]() for name in options.methods}
@@ -96,7 +98,7 @@ def _travelers(options: argparse.Namespace) -> None:
     from imunity_bids.errors import Usage
     from imunity_bids.evaluation import travelers
     from imunity_bids.evaluation.plots import plot_travelers
-    from imunity_bids.models.bundle import find_bundle
+    from imunity_bids.models.card import find_bundle
 
     if not options.brains and not options.pairs:
         raise Usage("nothing to evaluate on: give --brains, --pairs or both")

@@ -13,6 +13,7 @@ from uuid import uuid4
 from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser
 from imunity_bids.errors import InputMissing, UnknownLevel, Usage
+from imunity_bids.settings import DEFAULT_TEMPLATE, Settings
 
 LEVELS = ("participant", "group")
 
@@ -76,7 +77,7 @@ def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--synthstrip-model", type=Path, metavar="FILE", help="SynthStrip's weights")
     group.add_argument("--registration", choices=("affine", "rigid"), default="affine", help="to the template")
     group.add_argument(
-        "--template", default="MNI152NLin2009cAsym", metavar="NAME",
+        "--template", default=DEFAULT_TEMPLATE, metavar="NAME",
         help="TemplateFlow name, NAME:cohort-N, or MNI152NLin2009aSym, which is built in",
     )  # fmt: skip
     group.add_argument(
@@ -107,7 +108,7 @@ def _add_operation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--config-file", type=Path, metavar="FILE", help="TOML of options, as written into logs/")
 
 
-def parse(arguments: list[str] | None = None) -> Any:
+def parse(arguments: list[str] | None = None) -> Settings:
     """Settings of a run.
 
     Raises
@@ -129,9 +130,7 @@ def parse(arguments: list[str] | None = None) -> Any:
     return _settings(options)
 
 
-def _settings(options: argparse.Namespace) -> Any:
-    from imunity_bids.settings import Settings
-
+def _settings(options: argparse.Namespace) -> Settings:
     values = {name: value for name, value in vars(options).items() if name in Settings.names()}
     cores = options.nprocs or available_cores()
     values |= {

@@ -18,10 +18,10 @@ def _run(arguments: list[str] | None) -> int:
     settings = parse(arguments)
     set_up_logging(settings.verbosity)
     if settings.level == "group":
-        from imunity_bids.app import group_level
+        from imunity_bids.run.levels import group_level
 
         return group_level(settings)
-    from imunity_bids.app import participant_level
+    from imunity_bids.run.levels import participant_level
 
     return participant_level(settings)
 

@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(options: argparse.Namespace, rest: list[str]) -> int:
-    from imunity_bids.bids.plan import make_plan
     from imunity_bids.cli.parser import parse
-    from imunity_bids.slurm import Cluster, submit, write_scripts
+    from imunity_bids.plan.plan import make_plan
+    from imunity_bids.run.slurm import Cluster, submit, write_scripts
 
     settings = parse([str(options.bids_dir), str(options.output_dir), "participant", *rest])
     plan = make_plan(settings)

@@ -159,7 +159,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
 
 
 def _start(given: str | None) -> Path | None:
-    from imunity_bids.models.bundle import find_bundle
+    from imunity_bids.models.card import find_bundle
 
     if given is None:
         return None

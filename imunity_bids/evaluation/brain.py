@@ -16,13 +16,14 @@ import pandas as pd
 import torch
 
 from imunity_bids.errors import DataUnusable, InputMissing
-from imunity_bids.image.brain_mask import BrainMask, gate, load_network, network_mask
+from imunity_bids.image.brain_mask import BrainMask, load_network, network_mask
 from imunity_bids.image.conform import conform, read_image
 from imunity_bids.image.extraction import extract_brain
-from imunity_bids.image.quality import verdict
 from imunity_bids.models.brain import SPACING_MM
+from imunity_bids.qc.measures import findings
+from imunity_bids.qc.verdict import verdict
+from imunity_bids.simulation.heads import HeadSimulator, read_label_map
 from imunity_bids.training.brain import VALIDATION_SEED, split_maps
-from imunity_bids.training.heads import HeadSimulator, read_label_map
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def score(case: Case, method: Method) -> dict[str, float | str]:
     except DataUnusable as error:
         return {"dice": 0.0, "hd95": np.nan, "volume_ratio": 0.0, "verdict": "failed", "reason": str(error)}
     seconds = time.perf_counter() - start
-    found, reason = verdict(gate(brain))
+    found, reason = verdict(findings(brain.measures()))
     pair = [torch.from_numpy(m.astype(np.float32))[None, None] for m in (brain.mask, case.truth)]
     spacing = [float(z) for z in case.image.header.get_zooms()[:3]]
     return {

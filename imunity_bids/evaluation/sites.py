@@ -12,7 +12,7 @@ from scipy import stats
 from skimage.feature import graycomatrix, graycoprops
 
 from imunity_bids.errors import InputMissing
-from imunity_bids.evaluation.similarity import gray_white_contrast
+from imunity_bids.metrics.similarity import gray_white_contrast
 
 LEVELS = 32  # gray levels of the co-occurrence matrix
 ANGLES = (0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)

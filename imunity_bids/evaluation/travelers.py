@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -14,41 +13,23 @@ from joblib import Parallel, delayed
 from scipy import stats
 
 from imunity_bids.errors import InputMissing
-from imunity_bids.evaluation import baselines, similarity
-from imunity_bids.evaluation.scanners import SCANNERS, Person, Scanner, person, preprocessed, traveler
+from imunity_bids.evaluation import baselines
 from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
-from imunity_bids.evaluation.volumes import tissue_volumes
 from imunity_bids.harmonize.inference import Compute, harmonize, intensity_quantiles
-from imunity_bids.harmonize.references import make_reference
-from imunity_bids.models.bundle import Bundle, Reference, load_bundle
-from imunity_bids.models.weights import sha256
+from imunity_bids.harmonize.references import reference_scan
+from imunity_bids.hashes import sha256
+from imunity_bids.metrics import similarity
+from imunity_bids.metrics.volumes import tissue_volumes
+from imunity_bids.models.bundle import load_bundle
+from imunity_bids.simulation.persons import person
+from imunity_bids.simulation.scanners import SCANNERS, Scanner
+from imunity_bids.simulation.visits import Visit, visit
 
 log = logging.getLogger(__name__)
 
 OURS = "imunity"
 BOUND = "best curve (knows the truth)"
 TRUTH = "the truth itself"  # what no method can beat: of scores that do not compare with the truth
-REFERENCE_SLICES = 9
-
-
-class Visit(NamedTuple):
-    """One person on one scanner: the preprocessed scan and its truth in the same unit, 0 outside the brain."""
-
-    scan: np.ndarray
-    truth: np.ndarray
-
-
-def visit(someone: Person, scanner: Scanner, seed: int) -> Visit:
-    """A person goes to a scanner, and the scan through the app's own steps."""
-    scan, truth = traveler(someone, scanner, seed)
-    scan = preprocessed(scan, someone)
-    white = someone.fractions[2] > 0.9
-    return Visit(scan, np.clip(truth * np.median(scan[white]) / np.median(truth[white]), 0, 1))
-
-
-def reference_scan(brain: np.ndarray, bundle: Bundle) -> Reference:
-    """Another person's scan as the reference; `brain` is 0 outside the mask."""
-    return make_reference("traveler", "file", "", [(brain, brain > 0)], bundle, REFERENCE_SLICES)
 
 
 def brains_below(folder: Path, chosen: list[str]) -> list[Path]:
@@ -201,26 +182,26 @@ def _score_person(
 
     torch.set_num_threads(1)
     visits, mask = _load_visits(file, scanners)
-    volumes = {name: tissue_volumes(visit.scan, mask) for name, visit in visits.items()}
-    true_volumes = {name: tissue_volumes(visit.truth, mask) for name, visit in visits.items()}
+    volumes = {name: tissue_volumes(stay.scan, mask) for name, stay in visits.items()}
+    true_volumes = {name: tissue_volumes(stay.truth, mask) for name, stay in visits.items()}
     bundle, rows, features = load_bundle(model), [], []
     for target in (scanner.name for scanner in scanners):
         theirs = [np.load(other)[f"{target}/scan"].astype(np.float32) for other in others]
         contrast = reference_scan(theirs[0], bundle)
-        for source, visit in visits.items():
-            truth = visit.scan if source == target else visits[target].truth
-            made, spread = harmonize(visit.scan, mask, bundle, contrast, Compute())
-            images = {"raw": visit.scan, **_baselines(visit.scan, mask, theirs), OURS: made}
-            images[BOUND] = baselines.best_curve(visit.scan, mask, truth)
+        for source, stay in visits.items():
+            truth = stay.scan if source == target else visits[target].truth
+            made, spread = harmonize(stay.scan, mask, bundle, contrast, Compute())
+            images = {"raw": stay.scan, **_baselines(stay.scan, mask, theirs), OURS: made}
+            images[BOUND] = baselines.best_curve(stay.scan, mask, truth)
             about = {"person": name, "source": source, "target": target}
             for method, image in images.items():
-                rows.append({**about, "method": method, **_scores(image, truth, visit.scan, mask)})
+                rows.append({**about, "method": method, **_scores(image, truth, stay.scan, mask)})
                 if method == OURS:
                     rows[-1] |= _volume_change(volumes[source], tissue_volumes(image, mask), true_volumes[target])
                     rows[-1]["uncertainty_rank"] = similarity.rank_correlation(
                         spread[mask][::50], np.abs(image - truth)[mask][::50]
                     )
-            changed = similarity.gradient_correlation(visit.scan, truth, mask)
+            changed = similarity.gradient_correlation(stay.scan, truth, mask)
             rows.append({**about, "method": TRUTH, "gradient_correlation": changed})
             if target == scanners[0].name:
                 features += [

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imunity_bids.models.bundle import AXES, Bundle, Reference
-from imunity_bids.models.error import ErrorNet, describe
+from imunity_bids.models.bundle import Bundle, Reference
+from imunity_bids.models.card import AXES
+from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import DARKEST, Generator
-from imunity_bids.models.quantiles import HistogramNet, match, quantiles
+from imunity_bids.models.quantiles import match, quantiles
+from imunity_bids.models.uncertainty import ErrorNet, describe
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from imunity_bids.harmonize.inference import contrast_codes, intensity_quantiles
-from imunity_bids.models.bundle import AXES, Bundle, Reference
+from imunity_bids.models.bundle import Bundle, Reference
+from imunity_bids.models.card import AXES
+
+REFERENCE_SLICES = 9  # as many as the participant level takes
 
 
 def make_reference(
@@ -23,6 +26,11 @@ def make_reference(
     quantiles = torch.stack([intensity_quantiles(volume, mask) for volume, mask in brains]).mean(dim=0)
     mean = {axis: torch.stack([code[axis] for code in codes]).mean(dim=0) for axis in AXES}
     return Reference(label, kind, sha256, mean, quantiles)
+
+
+def reference_scan(brain: np.ndarray, bundle: Bundle) -> Reference:
+    """Another person's scan as the reference; `brain` is 0 outside the mask."""
+    return make_reference("traveler", "file", "", [(brain, brain > 0)], bundle, REFERENCE_SLICES)
 
 
 def save_reference(reference: Reference, path: Path) -> None:

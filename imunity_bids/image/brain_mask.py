@@ -12,13 +12,12 @@ import torch
 from scipy import ndimage
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.image.quality import Finding
 from imunity_bids.image.resample import isotropic_grid, resample
 from imunity_bids.models.brain import FIELD, NECK_MM, SPACING_MM, BrainNet, normalise
-from imunity_bids.models.weights import load_module, read_card
+from imunity_bids.models.card import BRAIN_NETWORK, read_card
+from imunity_bids.models.weights import load_module
 
 THRESHOLD = 0.5  # on simulated heads, 0.4 to 0.7 differ by less than 0.005 in Dice
-SHIPPED = Path(__file__).parents[1] / "data" / "brain"
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,18 @@ class BrainMask:
     unsure_share: float  # volume with a probability of 0.2 to 0.8, relative to the mask
     method: str
 
+    def measures(self) -> dict[str, float]:
+        """By the names of the quality measures."""
+        return {
+            "brain_volume_ml": self.volume_ml,
+            "mask_border_share": self.border_share,
+            "mask_stray_share": self.stray_share,
+            "mask_unsure_share": self.unsure_share,
+        }
+
 
 @lru_cache(maxsize=2)
-def load_network(folder: Path = SHIPPED, device: str = "cpu") -> BrainNet:
+def load_network(folder: Path = BRAIN_NETWORK, device: str = "cpu") -> BrainNet:
     """The network of a model folder (`card.json`, `brain.safetensors`), once per process."""
     card = read_card(folder / "card.json")
     network = BrainNet(tuple(card["architecture"]["widths"]))
@@ -151,26 +159,6 @@ def measure(mask: np.ndarray, image: nib.Nifti1Image, method: str) -> BrainMask:
     main, stray = largest_piece(mask)
     voxel_ml = float(np.prod(image.header.get_zooms()[:3])) / 1000
     return _measured(main, image, stray * voxel_ml, 0.0, method)
-
-
-def gate(brain: BrainMask) -> list[Finding]:
-    """What is suspicious about a mask: never silent. ICV: newborns 0.4 L, the largest adults 2.1 L."""
-    findings = []
-    if not 300 <= brain.volume_ml <= 2600:
-        findings.append(Finding("failed", f"brain mask of {brain.volume_ml:.0f} mL cannot be a brain"))
-    elif not 900 <= brain.volume_ml <= 2100:
-        findings.append(Finding("check", f"brain mask of {brain.volume_ml:.0f} mL is unusual for an adult"))
-    if brain.border_share > 0.25:
-        findings.append(Finding("failed", f"{brain.border_share:.0%} of the mask's surface lies on the image border"))
-    elif brain.border_share > 0.02:
-        findings.append(Finding("check", f"{brain.border_share:.0%} of the mask's surface lies on the image border"))
-    if brain.stray_share > 0.15:
-        findings.append(Finding("failed", f"the mask fell into pieces ({brain.stray_share:.0%} outside the largest)"))
-    elif brain.stray_share > 0.02:
-        findings.append(Finding("check", f"pieces beside the mask ({brain.stray_share:.0%} of it) were dropped"))
-    if brain.unsure_share > 0.35:
-        findings.append(Finding("check", f"the network was unsure of {brain.unsure_share:.0%} of the mask's volume"))
-    return findings
 
 
 def _inside_field(image: nib.Nifti1Image) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from imunity_bids.errors import DataUnusable, InputMissing, Usage
 from imunity_bids.image import brain_mask
+from imunity_bids.models.card import BRAIN_NETWORK
 
 
 def extract_brain(
@@ -37,7 +38,7 @@ def extract_brain(
         return _by_registration(image)
     if method == "synthstrip":
         return _by_synthstrip(image, synthstrip_model)
-    network = brain_mask.load_network(Path(model) if model else brain_mask.SHIPPED, device)
+    network = brain_mask.load_network(Path(model) if model else BRAIN_NETWORK, device)
     brain = brain_mask.network_mask(image, network, border_mm)
     if method == "auto" and brain_mask.is_stripped(image, brain.mask):
         return brain_mask.stripped_mask(image)

@@ -12,9 +12,9 @@ import nibabel as nib
 import numpy as np
 
 from imunity_bids.errors import InputMissing, TryAgain, Usage
+from imunity_bids.settings import DEFAULT_TEMPLATE
 
 BUILT_IN = "MNI152NLin2009aSym"
-DEFAULT = "MNI152NLin2009cAsym"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Template:
 
 
 @lru_cache(maxsize=2)
-def load_template(name: str = DEFAULT) -> Template:
+def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
     """A template by name, `NAME` or `NAME:cohort-N`.
 
     Raises

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,7 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, traits
 
-from imunity_bids.bids.outputs import write_text
-from imunity_bids.errors import DiskError, ImunityError
+from imunity_bids.plan.crash import write_crash
 
 
 class Inputs(BaseInterfaceInputSpec):
@@ -40,19 +37,6 @@ class Interface(SimpleInterface):
                 write_crash(Path(self.inputs.crash_file), type(self).__name__, error)
             raise
         return runtime
-
-
-def write_crash(path: Path, step: str, error: Exception) -> None:
-    """First line: a JSON object with code, step and message; below it the traceback."""
-    code = error.code if isinstance(error, ImunityError) else DiskError.code if isinstance(error, OSError) else 1
-    message = str(error) if isinstance(error, ImunityError) else f"{type(error).__name__}: {error}"
-    first = json.dumps({"code": code, "step": step, "message": message}, ensure_ascii=False)
-    write_text(path, f"{first}\n\n{''.join(traceback.format_exception(error))}")  # whole or, on a full disk, not at all
-
-
-def read_crash(path: Path) -> dict[str, Any]:
-    """The first line of a crash file."""
-    return json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
 
 
 def load(path: str) -> tuple[nib.Nifti1Image, np.ndarray]:

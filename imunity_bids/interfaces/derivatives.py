@@ -112,9 +112,9 @@ class WriteHarmonized(_Writer):
         """Names: DESIGN, section 4."""
         from imunity_bids.bids.outputs import derivative, write_nifti
         from imunity_bids.bids.sidecars import image_sidecar, software
-        from imunity_bids.harmonize.fidelity import judge
         from imunity_bids.image.ants_bridge import apply
-        from imunity_bids.image.quality import Finding, verdict
+        from imunity_bids.qc.measures import findings
+        from imunity_bids.qc.verdict import verdict
 
         given = self.inputs
         source, out, template, space = self.place()
@@ -133,10 +133,9 @@ class WriteHarmonized(_Writer):
             "clipped": given.stripe["clipped"],
             "white_matter_peak": given.stripe["peak"],
             "white_matter_width": given.stripe["width"],
-            "brain_volume_ml": given.brain["volume_ml"],
-            "mask_border_share": given.brain["border_share"],
+            **given.brain["measures"],
         }
-        found = verdict([*(Finding(*f) for f in given.brain["findings"]), *judge(numbers)])
+        found = verdict(findings(numbers))
         fields = image_sidecar("harmonized", sources, given.template, source.uri) | stripped
         fields["Harmonization"] = {
             "Method": "ImUnity",

@@ -76,10 +76,10 @@ class Harmonize(Interface):
 
         from nipype.interfaces.base import isdefined
 
-        from imunity_bids.harmonize.fidelity import fidelity
         from imunity_bids.harmonize.inference import Compute, harmonize, resolve_device
         from imunity_bids.harmonize.references import load_reference
         from imunity_bids.models.bundle import load_bundle
+        from imunity_bids.qc.fidelity import fidelity
 
         given = self.inputs
         bundle = load_bundle(Path(given.model))

@@ -48,7 +48,7 @@ class _BrainInputs(Inputs):
 
 class _BrainOutputs(TraitedSpec):
     out_file = File(desc="mask, uint8")
-    info = traits.Dict(desc="method, measurements, findings")
+    info = traits.Dict(desc="method and quality measures")
 
 
 class ExtractBrain(Interface):
@@ -59,7 +59,6 @@ class ExtractBrain(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `image.extraction`."""
-        from imunity_bids.image.brain_mask import gate
         from imunity_bids.image.extraction import extract_brain
 
         image, _ = load(self.inputs.in_file)
@@ -71,11 +70,9 @@ class ExtractBrain(Interface):
             synthstrip_model=self.inputs.synthstrip_model,
             device=self.inputs.device,
         )
-        measured = {key: value for key, value in asdict(brain).items() if key != "mask"}
-        findings = [list(finding) for finding in gate(brain)]
         return {
             "out_file": save(folder / "mask.nii", brain.mask.astype(np.uint8), image),
-            "info": {**measured, "findings": findings},
+            "info": {"method": brain.method, "measures": brain.measures()},
         }
 
 
@@ -127,9 +124,9 @@ class Register(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `image.ants_bridge` and `image.template`."""
-        from imunity_bids.evaluation.similarity import correlation
         from imunity_bids.image.ants_bridge import apply, register
         from imunity_bids.image.template import load_template
+        from imunity_bids.metrics.similarity import correlation
 
         template = load_template(self.inputs.template)
         image, data = load(self.inputs.in_file)

@@ -17,15 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imunity_bids.errors import DataUnusable, InputMissing
-from imunity_bids.models.error import ErrorNet
+from imunity_bids.errors import DataUnusable
+from imunity_bids.models.card import AXES, read_card
+from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import Architecture, Generator
-from imunity_bids.models.quantiles import HistogramNet
-from imunity_bids.models.weights import load_module, load_weights, read_card, save_weights
+from imunity_bids.models.uncertainty import ErrorNet
+from imunity_bids.models.weights import load_module, load_weights, save_weights
 
-AXES = ("sagittal", "coronal", "axial")
-SHIPPED = Path(__file__).parents[1] / "data"
-DEFAULT = "default"
 OTHERS = {"histogram": HistogramNet, "error": ErrorNet}  # networks that a bundle may have
 
 
@@ -54,21 +52,6 @@ class Bundle:
     def name(self) -> str:
         """Name and version, for reports and sidecars."""
         return f"{self.card['name']} {self.card['version']}"
-
-
-def find_bundle(name: str) -> Path:
-    """Folder of a shipped bundle by name, or a folder.
-
-    Raises
-    ------
-    InputMissing
-        Neither.
-    """
-    for folder in (SHIPPED / name, Path(name)):
-        if (folder / "bundle.json").is_file():
-            return folder
-    shipped = sorted(path.parent.name for path in SHIPPED.glob("*/bundle.json"))
-    raise InputMissing(f"--model {name}: no such bundle or folder; shipped: {', '.join(shipped)}")
 
 
 @lru_cache(maxsize=2)

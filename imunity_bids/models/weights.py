@@ -1,22 +1,14 @@
-"""Weights on disk: safetensors and a JSON card with their hash. Nothing is ever unpickled."""
+"""Weights on disk: safetensors whose hash stands in a card. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from imunity_bids.errors import DataUnusable, InputMissing
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from imunity_bids.hashes import sha256
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], half: bool = True) -> str:
@@ -53,16 +45,6 @@ def load_weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
             "install the package again"
         )
     return {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """The JSON beside the weights."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputMissing(f"{path}: not a model folder (no card)") from error
-    except json.JSONDecodeError as error:
-        raise DataUnusable(f"{path} is not valid JSON: {error}") from error
 
 
 def load_module(module: torch.nn.Module, path: Path, expected_sha256: str) -> torch.nn.Module:

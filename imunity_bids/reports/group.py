@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from imunity_bids.bids.outputs import write_json, write_text
-from imunity_bids.bids.tables import COLUMNS
 from imunity_bids.errors import NothingSelected
+from imunity_bids.qc.measures import COLUMNS
 
 TEMPLATE = Path(__file__).parents[1] / "data" / "group.html.j2"
 FENCE = 1.5  # Tukey's: outside the quartiles by more than this many interquartile ranges

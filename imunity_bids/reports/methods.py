@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 
 from imunity_bids import version
-from imunity_bids.bids.plan import Plan
+from imunity_bids.plan.plan import Plan
 
 _EXTRACTION = {
     "auto": "a 3D network trained on simulated heads (scans published without their skull were recognised and kept)",

@@ -9,22 +9,20 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import derivative, sidecar_of, write_text
-from imunity_bids.bids.plan import Plan
-from imunity_bids.bids.tables import COLUMNS
 from imunity_bids.image.conform import conform, read_image
 from imunity_bids.image.template import load_template
+from imunity_bids.plan.crash import Failure
+from imunity_bids.plan.plan import Plan
+from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports import figures
 from imunity_bids.reports.methods import citation
-
-if TYPE_CHECKING:
-    from imunity_bids.app import Failure
 
 log = logging.getLogger(__name__)
 TEMPLATE = Path(__file__).parents[1] / "data" / "report.html.j2"
@@ -45,7 +43,7 @@ def write_reports(plan: Plan, images: list[T1w], failures: Mapping[str, Failure]
 
 def write_report(plan: Plan, images: tuple[T1w, ...], failures: Mapping[str, Failure]) -> Path:
     """The report of one participant and session."""
-    name = f"sub-{images[0].subject}" + (f"_ses-{images[0].session}" if images[0].session else "")
+    name = images[0].person
     sections = [section(plan, image, failures.get(image.stem)) for image in images]
     return write_text(plan.settings.output_dir / f"{name}.html", render(plan, name, sections))
 

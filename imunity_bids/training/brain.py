@@ -15,7 +15,7 @@ from tqdm import tqdm
 from imunity_bids.errors import InputMissing
 from imunity_bids.models.brain import FIELD, SPACING_MM, BrainNet
 from imunity_bids.models.weights import save_weights
-from imunity_bids.training.heads import HeadSimulator, read_label_map
+from imunity_bids.simulation.heads import HeadSimulator, read_label_map
 from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
 
 VALIDATION_SEED = 10**9

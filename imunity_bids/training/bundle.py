@@ -11,13 +11,14 @@ import torch
 
 from imunity_bids.errors import Usage
 from imunity_bids.harmonize.references import make_reference
-from imunity_bids.models.bundle import AXES, DEFAULT, Bundle, load_bundle, save_bundle
+from imunity_bids.models.bundle import Bundle, load_bundle, save_bundle
+from imunity_bids.models.card import AXES, DEFAULT
 from imunity_bids.models.imunity import Generator
-from imunity_bids.training.error import train_error
 from imunity_bids.training.harmonizer import HarmonizerTraining, train_harmonizer
 from imunity_bids.training.histogram import make_people, train_histogram
 from imunity_bids.training.run import Run
 from imunity_bids.training.slices import Brain
+from imunity_bids.training.uncertainty import train_error
 
 REFERENCE_BRAINS = 10  # per site, as at the participant level
 REFERENCE_SLICES = 9

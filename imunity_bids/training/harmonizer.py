@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
+from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import Architecture, Code, CodeHead, Discriminator, Generator
-from imunity_bids.models.quantiles import HistogramNet
-from imunity_bids.training import contrast
+from imunity_bids.simulation import contrast
 from imunity_bids.training.biology import BiologicalHeads, read_feature
 from imunity_bids.training.levels import LevelHeads
 from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from imunity_bids.bids.outputs import write_atomically
-from imunity_bids.evaluation.scanners import Person, person
-from imunity_bids.models.quantiles import HistogramNet
+from imunity_bids.models.histogram import HistogramNet
+from imunity_bids.simulation.histograms import Visits, simulate_visits, truth
+from imunity_bids.simulation.persons import Person, person
 from imunity_bids.training.run import keep, load_kept
 from imunity_bids.training.slices import Brain
-from imunity_bids.training.visits import Visits, simulate_visits, truth
 
 log = logging.getLogger(__name__)
 

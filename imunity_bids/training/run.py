@@ -78,7 +78,8 @@ class Run:
 def weights_to_start_with(path: Path) -> dict[str, Tensor]:
     """Weights of an earlier run (`best.pt`) or of a shipped model (`*.safetensors`)."""
     if path.suffix == ".safetensors":
-        from imunity_bids.models.weights import load_weights, sha256
+        from imunity_bids.hashes import sha256
+        from imunity_bids.models.weights import load_weights
 
         return load_weights(path, sha256(path))
     return torch.load(path, map_location="cpu", weights_only=True)["weights"]

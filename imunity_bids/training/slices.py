@@ -18,7 +18,7 @@ from skimage.filters import threshold_multiotsu
 from torch import Tensor
 
 from imunity_bids.errors import InputMissing
-from imunity_bids.models.bundle import AXES
+from imunity_bids.models.card import AXES
 from imunity_bids.models.quantiles import quantiles
 
 APART = 10  # slices between S1 and S2 at least

@@ -9,23 +9,14 @@ from nipype import Node, Workflow
 from nipype.interfaces.utility import Merge
 
 from imunity_bids.bids.inputs import T1w
-from imunity_bids.bids.plan import Plan
-from imunity_bids.bids.references import ReferenceRequest
+from imunity_bids.hashes import digest, sha256
 from imunity_bids.interfaces.derivatives import WriteHarmonized, WritePreprocessed
 from imunity_bids.interfaces.harmonize import EncodeReference, Harmonize
-from imunity_bids.models.weights import sha256
-from imunity_bids.settings import digest
+from imunity_bids.plan.crash import crash_file, reference_crash_file
+from imunity_bids.plan.parameters import preprocessing
+from imunity_bids.plan.plan import Plan
+from imunity_bids.plan.requests import ReferenceRequest
 from imunity_bids.workflows.preprocess import init_preprocess_wf, node
-
-
-def crash_file(plan: Plan, image: T1w) -> Path:
-    """Where the failure of an image in this run is described."""
-    return plan.settings.logs / f"crash-{plan.settings.run_id}-{image.stem}.txt"
-
-
-def reference_crash_file(plan: Plan, reference: ReferenceRequest) -> Path:
-    """Where the failure of a reference's encoding is described."""
-    return plan.settings.logs / f"crash-{plan.settings.run_id}-reference-{reference.label}.txt"
 
 
 def init_participants_wf(plan: Plan) -> Workflow:
@@ -124,7 +115,7 @@ def _reference_source(plan: Plan, reference: ReferenceRequest, workflow: Workflo
     """The node that encodes a reference, or its file where an earlier run left it."""
     settings = plan.settings
     key = digest(
-        [reference.sha256, settings.preprocessing(), plan.card["sha256"], settings.reference_slices, reference.label]
+        [reference.sha256, preprocessing(settings), plan.card["sha256"], settings.reference_slices, reference.label]
     )
     cache = settings.output_dir / ".imunity_cache" / f"{key}.safetensors"
     if cache.is_file():

@@ -12,10 +12,11 @@ from scipy.spatial.transform import Rotation
 pytest.importorskip("monai", reason="evaluation needs the extra `train`")
 
 from imunity_bids.evaluation.brain import Case, network_method, real_cases, score
-from imunity_bids.image.brain_mask import SHIPPED, load_network, measure, network_mask
+from imunity_bids.image.brain_mask import load_network, measure, network_mask
 from imunity_bids.image.conform import conform, read_image
 from imunity_bids.image.extraction import extract_brain
 from imunity_bids.image.resample import resample
+from imunity_bids.models.card import BRAIN_NETWORK
 
 
 def test_scores_of_a_mask_that_is_one_voxel_too_small(ball: np.ndarray) -> None:
@@ -31,7 +32,7 @@ def test_scores_of_a_mask_that_is_one_voxel_too_small(ball: np.ndarray) -> None:
 
 def test_real_heads(data: Path) -> None:
     cases = real_cases(data / "ixi-hh-2mm", data / "ixi-hh-2mm" / "derivatives" / "dlmuse")
-    method = network_method(SHIPPED, 0.0, "cpu")
+    method = network_method(BRAIN_NETWORK, 0.0, "cpu")
     for case, _ in zip(cases, range(4), strict=False):
         numbers = score(case, method)
         assert numbers["dice"] > 0.90, case.name

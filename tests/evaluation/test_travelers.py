@@ -14,10 +14,11 @@ from scipy import ndimage
 pytest.importorskip("sklearn", reason="the judge needs the extra `train`")
 
 from imunity_bids.cli.evaluate import main
-from imunity_bids.evaluation import baselines, scanners, sites, travelers
-from imunity_bids.evaluation.sequences import mprage, spgr
-from imunity_bids.evaluation.volumes import tissue_volumes
-from imunity_bids.models.bundle import find_bundle
+from imunity_bids.evaluation import baselines, sites, travelers
+from imunity_bids.metrics.volumes import tissue_volumes
+from imunity_bids.models.card import find_bundle
+from imunity_bids.simulation import persons, scanners, visits
+from imunity_bids.simulation.sequences import mprage, spgr
 
 T = torch.tensor
 
@@ -33,12 +34,12 @@ def ball(seed: int = 0, size: int = 48) -> tuple[np.ndarray, np.ndarray]:
     return (np.clip(smooth, 0.01, 1) * mask).astype(np.float32), mask
 
 
-def made_of(brain: np.ndarray, mask: np.ndarray, name: str = "sub-1") -> scanners.Person:
+def made_of(brain: np.ndarray, mask: np.ndarray, name: str = "sub-1") -> persons.Person:
     """A person whose fractions are known: no Atropos."""
     levels = np.array([0.2, 0.5, 0.7])
     nearest = np.abs(brain[None] - levels[:, None, None, None]).argmin(axis=0)
     fractions = (nearest[None] == np.arange(3)[:, None, None, None]) * mask
-    return scanners.Person(name, np.eye(4), fractions.astype(np.float32), np.zeros(brain.shape, np.float32), mask)
+    return persons.Person(name, np.eye(4), fractions.astype(np.float32), np.zeros(brain.shape, np.float32), mask)
 
 
 def test_spgr_at_the_ernst_angle_is_largest() -> None:
@@ -75,9 +76,9 @@ def test_scanners_are_t1_weighted_and_far_apart() -> None:
 def test_the_truth_has_neither_noise_nor_field_and_a_visit_repeats() -> None:
     someone = made_of(*ball())
     scanner = scanners.SCANNERS[3]  # without blur
-    scan, truth = scanners.traveler(someone, scanner, 1)
-    again, _ = scanners.traveler(someone, scanner, 1)
-    other, _ = scanners.traveler(someone, scanner, 2)
+    scan, truth = visits.traveler(someone, scanner, 1)
+    again, _ = visits.traveler(someone, scanner, 1)
+    other, _ = visits.traveler(someone, scanner, 2)
     white = ndimage.binary_erosion(someone.fractions[2] > 0, iterations=2)
     assert np.ptp(truth[white]) < 1e-6
     assert truth[white].mean() == pytest.approx(0.7, abs=1e-6)
@@ -89,7 +90,7 @@ def test_the_truth_has_neither_noise_nor_field_and_a_visit_repeats() -> None:
 def test_atropos_takes_a_brain_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     brain, mask = ball()
-    someone = scanners.person("sub-1", nib.Nifti1Image(brain, np.eye(4)), mask)
+    someone = persons.person("sub-1", nib.Nifti1Image(brain, np.eye(4)), mask)
     np.testing.assert_allclose(someone.fractions.sum(0)[mask], 1, atol=1e-4)
     white = ndimage.binary_erosion(brain > 0.62, iterations=1)
     assert someone.fractions[2][white].mean() > 0.95

@@ -10,9 +10,10 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from imunity_bids.errors import DataUnusable
 from imunity_bids.image import brain_mask as bm
-from imunity_bids.image.quality import verdict
 from imunity_bids.image.resample import resample
 from imunity_bids.models.brain import BrainNet, depth_to_space, normalise, space_to_depth
+from imunity_bids.qc.measures import findings
+from imunity_bids.qc.verdict import verdict
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_the_mask_of_a_stripped_scan_is_what_is_not_empty(stripped: nib.Nifti1Im
     assert (brain.mask & ball).sum() / ball.sum() > 0.999
     assert not brain.mask[2, 2, 2]
     assert brain.volume_ml == pytest.approx(ball.sum() * 3.5**3 / 1000, rel=0.02)
-    assert bm.gate(brain) == []
+    assert findings(brain.measures()) == []
 
 
 def test_signed_distance_is_in_mm_and_positive_inside(ball: np.ndarray) -> None:
@@ -118,6 +119,6 @@ GOOD = bm.BrainMask(np.ones((1, 1, 1), bool), 1450, 0.0, 0.0, 0.05, "network")
     ],
 )
 def test_the_gate_never_passes_what_is_implausible(change: dict[str, float], expected: str) -> None:
-    found = verdict(bm.gate(replace(GOOD, **change)))
+    found = verdict(findings(replace(GOOD, **change).measures()))
     assert found.verdict == expected
     assert (found.reason == "") == (expected == "ok")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from imunity_bids.cli.run import main
-from imunity_bids.demo import Scanner, scan, template_head
 from imunity_bids.image.template import BUILT_IN
+from imunity_bids.simulation.demo import Scanner, scan, template_head
 
 STRIPPED = Scanner("S", (0.62, 0.95, 0.22, 0.0, 0.0, 0.0, 0.0), 0.2, (3.0, 3.0, 3.0), 0.0, 500.0)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from imunity_bids.image.template import BUILT_IN
-from imunity_bids.interfaces.base import read_crash
+from imunity_bids.plan.crash import read_crash
 from tests.integration.conftest import describe
 
 # name: (what the failure says, its code), or None where a result is expected

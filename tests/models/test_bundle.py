@@ -11,10 +11,11 @@ import torch
 
 from imunity_bids.errors import DataUnusable, InputMissing
 from imunity_bids.harmonize.inference import Compute, harmonize
-from imunity_bids.models.bundle import AXES, OTHERS, Bundle, find_bundle, load_bundle, save_bundle
-from imunity_bids.models.error import LEAST, ErrorNet
+from imunity_bids.models.bundle import OTHERS, Bundle, load_bundle, save_bundle
+from imunity_bids.models.card import AXES, find_bundle
+from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import Architecture, Generator
-from imunity_bids.models.quantiles import HistogramNet
+from imunity_bids.models.uncertainty import LEAST, ErrorNet
 
 
 def refuse_a_flipped_byte(folder: Path, name: str) -> None:

@@ -20,7 +20,7 @@ from imunity_bids.cli.train import build_parser
 from imunity_bids.errors import InputMissing
 from imunity_bids.image.brain_mask import load_network
 from imunity_bids.training.brain import BrainTraining, export_brain, train_brain
-from tests.training.test_heads import head_labels
+from tests.simulation.test_heads import head_labels
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,17 @@ import torch
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.models.bundle import AXES, OTHERS, Bundle, Reference, load_bundle, save_bundle
-from imunity_bids.models.error import ErrorNet
+from imunity_bids.models.bundle import OTHERS, Bundle, Reference, load_bundle, save_bundle
+from imunity_bids.models.card import AXES
+from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import Architecture, Generator
-from imunity_bids.models.quantiles import HistogramNet
-from imunity_bids.training import bundle, contrast, error, histogram
+from imunity_bids.models.uncertainty import ErrorNet
+from imunity_bids.simulation import contrast
+from imunity_bids.training import bundle, histogram, uncertainty
 from imunity_bids.training.bundle import train_bundle
 from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining, confusion, make_pair, train_harmonizer
 from imunity_bids.training.slices import APART, Batch, Brain, Pairs, hold_out, load_brains
-from tests.training.people import someone
+from tests.simulation.people import someone
 
 
 def brains(count: int, sites: int, size: int = 40) -> list[Brain]:
@@ -182,7 +184,7 @@ def test_with_simulated_visits_a_bundle_has_all_networks(tmp_path: Path, monkeyp
         volume = np.tensordot((0.2, 0.5, 0.7), person.parts, 1).clip(0, 1) * person.mask
         known.append(Brain(person.name, 0, torch.from_numpy(volume).half()))
     monkeypatch.setattr(bundle, "train_histogram", partial(histogram.train_histogram, steps=50))
-    monkeypatch.setattr(error, "STEPS", 50)
+    monkeypatch.setattr(uncertainty, "STEPS", 50)
     plan = setup(tmp_path / "run", steps=4, architecture=Architecture(width=4, prematch=True))
     folder = train_bundle(plan, known[:2], ["one"], known[2:], "toy", "none", visits=20)
     made = load_bundle(folder)

@@ -8,11 +8,11 @@ import torch
 
 pytest.importorskip("sklearn", reason="training needs the extra `train`")
 
-from imunity_bids.models.quantiles import HistogramNet
+from imunity_bids.models.histogram import HistogramNet
+from imunity_bids.simulation.histograms import levels, simulate_visits, truth
 from imunity_bids.training import histogram
 from imunity_bids.training.slices import Brain
-from imunity_bids.training.visits import levels, simulate_visits, truth
-from tests.training.people import someone
+from tests.simulation.people import someone
 
 
 def test_parts_are_fractions_and_texture_between_neighbours_in_contrast() -> None:

@@ -8,10 +8,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from imunity_bids.bids.plan import Plan
 from imunity_bids.errors import InputMissing
+from imunity_bids.plan.plan import Plan
 
-TEMPLATES = Path(__file__).parent / "data" / "slurm"
+TEMPLATES = Path(__file__).parents[1] / "data" / "slurm"
 
 
 @dataclass(frozen=True)

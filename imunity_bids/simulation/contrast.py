@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imunity_bids.evaluation.sequences import decayed, mprage, spgr
 from imunity_bids.image.white_stripe import WHITE_MATTER
+from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import DARKEST, apply_curves
-from imunity_bids.models.quantiles import HistogramNet, match
+from imunity_bids.models.quantiles import match
+from imunity_bids.simulation.sequences import decayed, mprage, spgr
 
 KNOTS = 24
 GAMMA = (0.5, 1.5)

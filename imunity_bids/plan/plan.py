@@ -8,11 +8,12 @@ from pathlib import Path
 
 from imunity_bids.bids.inputs import T1w, check_dataset, find_t1w
 from imunity_bids.bids.outputs import derivative, sidecar_of
-from imunity_bids.bids.references import ReferenceRequest, resolve_references
+from imunity_bids.hashes import digest, sha256
 from imunity_bids.image.template import load_template
-from imunity_bids.models.bundle import find_bundle
-from imunity_bids.models.weights import read_card, sha256
-from imunity_bids.settings import Settings, digest
+from imunity_bids.models.card import find_bundle, read_card
+from imunity_bids.plan.parameters import preprocessing
+from imunity_bids.plan.requests import ReferenceRequest, resolve_references
+from imunity_bids.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Plan:
         return digest(
             {
                 "image": image_sha256,
-                "preprocessing": self.settings.preprocessing(),
+                "preprocessing": preprocessing(self.settings),
                 "weights": self.card["sha256"],
                 "reference": reference.sha256,
                 "slices": self.settings.reference_slices,

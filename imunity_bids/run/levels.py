@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
-from imunity_bids.bids.inputs import T1w
-from imunity_bids.bids.outputs import write_text
-from imunity_bids.bids.plan import Plan, make_plan
-from imunity_bids.errors import OK, SOME_FAILED, DiskError, InputMissing, OutputImpossible, Usage
-from imunity_bids.scratch import scratch_folder
+from imunity_bids.bids.outputs import anat_folder, write_text
+from imunity_bids.bids.sidecars import write_dataset_files
+from imunity_bids.bids.tables import write_scans_table
+from imunity_bids.errors import OK, InputMissing, OutputImpossible, Usage
+from imunity_bids.plan.crash import Failure
+from imunity_bids.plan.plan import Plan, make_plan
+from imunity_bids.qc.measures import COLUMNS
+from imunity_bids.reports.methods import citation
+from imunity_bids.run.failures import exit_code, gather_failures, set_unreadable_aside
+from imunity_bids.run.scratch import scratch_folder
 from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -20,32 +26,23 @@ log = logging.getLogger(__name__)
 GROUP = 4  # images per process and group: enough to keep all processes busy, few enough for the disk
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why an image did not come out."""
-
-    image: T1w
-    code: int
-    step: str
-    message: str
-
-
 def participant_level(settings: Settings) -> int:
     """Harmonize; returns 0, 1 where some image failed, or the images' own code where all failed alike."""
     _check_output(settings)
     plan = make_plan(settings)
-    settings = _share_out(settings, len(plan.images))
-    plan = replace(plan, settings=settings)
+    plan = replace(plan, settings=_share_out(settings, len(plan.images)))
     if settings.dry_run:
         print(_listing(plan))
         return OK
-    _prepare(plan)
-    with scratch_folder(settings) as scratch:
+    with _log_file(settings):
+        _prepare(plan)
         failures: list[Failure] = []
-        if not settings.reports_only and plan.images:
-            failures = _run(replace(plan, settings=replace(settings, work_dir=scratch)), keep=bool(settings.work_dir))
-        _conclude(plan, failures)
-    return _exit_code(plan, failures)
+        with scratch_folder(settings) as scratch:
+            if not settings.reports_only and plan.images:
+                at_work = replace(plan, settings=replace(plan.settings, work_dir=scratch))
+                failures = _run(at_work, keep=bool(settings.work_dir))
+            _conclude(plan, failures)
+    return exit_code(plan, failures)
 
 
 def group_level(settings: Settings) -> int:
@@ -86,14 +83,22 @@ def _listing(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _prepare(plan: Plan) -> None:
-    from imunity_bids.bids.sidecars import write_dataset_files
-    from imunity_bids.reports.methods import citation
-
-    settings = plan.settings
+@contextmanager
+def _log_file(settings: Settings) -> Iterator[None]:
+    """All messages of the run go into logs/, too."""
     handler = logging.FileHandler(settings.logs / f"imunity_{settings.run_id}.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("imunity_bids").addHandler(handler)
+    ours = logging.getLogger("imunity_bids")
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        handler.close()
+
+
+def _prepare(plan: Plan) -> None:
+    settings = plan.settings
     write_text(settings.logs / f"imunity_{settings.run_id}.toml", settings.to_toml())
     write_dataset_files(settings.output_dir, settings.bids_dir, citation(plan))
     if status := plan.card.get("status"):
@@ -120,7 +125,7 @@ def _run(plan: Plan, keep: bool) -> list[Failure]:
 
     settings = plan.settings
     size = len(plan.images) if settings.plugin_file else GROUP * max(1, settings.nprocs // settings.omp_nthreads)
-    plan, failures = _set_unreadable_aside(plan)
+    plan, failures = set_unreadable_aside(plan)
     with Progress(len(plan.images)) as progress:
         for start in range(0, len(plan.images), size):
             group = replace(plan, images=plan.images[start : start + size])
@@ -128,7 +133,7 @@ def _run(plan: Plan, keep: bool) -> list[Failure]:
             if settings.write_graph:
                 workflow.write_graph(str(settings.logs / "workflow.dot"), graph2use="colored", simple_form=True)
             execute(workflow, group.settings, progress)
-            failures += _failures(group)
+            failures += gather_failures(group)
             if not keep:
                 shutil.rmtree(settings.scratch / workflow.name, ignore_errors=True)
             if failures and settings.stop_on_first_crash:
@@ -136,66 +141,16 @@ def _run(plan: Plan, keep: bool) -> list[Failure]:
     return failures
 
 
-def _set_unreadable_aside(plan: Plan) -> tuple[Plan, list[Failure]]:
-    """Images whose file cannot be opened (broken links, data not fetched) fail before the workflow starts."""
-    from imunity_bids.errors import ImunityError
-    from imunity_bids.image.conform import check_readable
-    from imunity_bids.interfaces.base import write_crash
-    from imunity_bids.workflows.participants import crash_file
-
-    readable, failures = [], []
-    for image in plan.images:
-        try:
-            check_readable(image.path)
-            readable.append(image)
-        except ImunityError as error:
-            write_crash(crash_file(plan, image), "reading", error)
-            failures.append(Failure(image, error.code, "reading", str(error)))
-    return replace(plan, images=tuple(readable)), failures
-
-
-def _failures(plan: Plan) -> list[Failure]:
-    from imunity_bids.bids.plan import is_done
-    from imunity_bids.interfaces.base import read_crash
-    from imunity_bids.workflows.participants import crash_file, reference_crash_file
-
-    common = [read_crash(p) for r in plan.references if (p := reference_crash_file(plan, r)).is_file()]
-    failures = []
-    for image in plan.images:
-        if (path := crash_file(plan, image)).is_file():
-            failures.append(Failure(image, **read_crash(path)))
-        elif not is_done(plan, image):
-            failures.append(Failure(image, **(common[0] if common else _unexplained(plan.settings))))
-    return failures
-
-
-def _unexplained(settings: Settings) -> dict[str, object]:
-    """Nothing was left behind: the disk is full, or a reference failed, or a worker was killed."""
-    if shutil.disk_usage(settings.output_dir).free < 64 * 2**20:
-        return {"code": DiskError.code, "step": "-", "message": f"no space left in {settings.output_dir}"}
-    message = "did not run: its reference failed, or a worker was killed (out of memory?); run the same command again"
-    return {"code": SOME_FAILED, "step": "-", "message": message}
-
-
 def _conclude(plan: Plan, failures: list[Failure]) -> None:
     """Tables, reports, and one line for every failure."""
-    from imunity_bids.bids.sidecars import write_dataset_files
-    from imunity_bids.bids.tables import write_scans_tables
-    from imunity_bids.reports.methods import citation
     from imunity_bids.reports.participant import write_reports
 
-    images = [*plan.images, *plan.done]
-    write_scans_tables(plan, images)
+    images, out = [*plan.images, *plan.done], plan.settings.output_dir
+    for anat, person in sorted({(anat_folder(out, image), image.person) for image in images}):
+        write_scans_table(anat, person, COLUMNS)
     write_reports(plan, images, {f.image.stem: f for f in failures})
-    write_dataset_files(plan.settings.output_dir, plan.settings.bids_dir, citation(plan))
+    write_dataset_files(out, plan.settings.bids_dir, citation(plan))
     for failure in failures:
         log.error("%s failed (%s, code %d): %s", failure.image.path, failure.step, failure.code, failure.message)
     done = len(images) - len(failures)
-    log.info("%d images done, %d failed; reports in %s", done, len(failures), plan.settings.output_dir)
-
-
-def _exit_code(plan: Plan, failures: list[Failure]) -> int:
-    if not failures:
-        return OK
-    codes = Counter(failure.code for failure in failures)
-    return next(iter(codes)) if len(codes) == 1 and len(failures) == len(plan.images) and not plan.done else SOME_FAILED
+    log.info("%d images done, %d failed; reports in %s", done, len(failures), out)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from imunity_bids.scratch import ABANDONED_DAYS, LOCK
+from imunity_bids.run.scratch import ABANDONED_DAYS, LOCK
 
 NO_TMP = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/no']; "
 RUN = """
 from multiprocessing import get_context
 from pathlib import Path
-from imunity_bids.scratch import scratch_folder
+from imunity_bids.run.scratch import scratch_folder
 from imunity_bids.settings import Settings
 out, work = Path({out!r}), {work!r}
 with scratch_folder(Settings(out / "in", out, work_dir=work and Path(work), run_id="now")) as folder:

@@ -1,6 +1,6 @@
 """Many persons on many scanners, as histograms only: what the histogram network learns from.
 
-Persons are made and imaged as the judge does it (`evaluation.scanners`), but they are others, and so are the protocols
+Persons are made and imaged as the judge does it (`visits`), but they are others, and so are the protocols
 and tissue parameters of the scanners (`contrast.t1_weighted`).
 """
 
@@ -14,10 +14,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from imunity_bids.evaluation.scanners import SCATTER, Person
 from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
 from imunity_bids.models.quantiles import STEPS
-from imunity_bids.training import contrast
+from imunity_bids.simulation import contrast
+from imunity_bids.simulation.persons import Person
+from imunity_bids.simulation.visits import SCATTER
 
 STRIDE = 3  # every so many voxels are enough for a histogram
 RESOLUTIONS = 4  # of each person; the first is the brain's own

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from imunity_bids.errors import InputMissing
+from imunity_bids.plan.parameters import preprocessing
 from imunity_bids.settings import Settings
 
 
@@ -16,9 +17,9 @@ def test_other_brain_weights_are_other_parameters(tmp_path: Path) -> None:
     found = []
     for digest in ("aa", "bb"):
         (tmp_path / "card.json").write_text(json.dumps({"sha256": digest}))
-        found.append((settings.preprocessing(), replace(settings, skull_strip="none").preprocessing()))
+        found.append((preprocessing(settings), preprocessing(replace(settings, skull_strip="none"))))
     (before, stripped_before), (after, stripped_after) = found
     assert before != after
     assert stripped_before == stripped_after
     with pytest.raises(InputMissing, match="no card"):
-        replace(settings, brain_model=tmp_path / "nowhere").preprocessing()
+        preprocessing(replace(settings, brain_model=tmp_path / "nowhere"))

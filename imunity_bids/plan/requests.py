@@ -8,8 +8,8 @@ from pathlib import Path
 
 from imunity_bids.bids.inputs import T1w, find_t1w, participants_of_site
 from imunity_bids.errors import InputMissing, Usage
-from imunity_bids.models.weights import sha256
-from imunity_bids.settings import Settings, digest
+from imunity_bids.hashes import digest, sha256
+from imunity_bids.settings import Settings
 
 MOST_OF_A_SITE = 10  # participants whose mean stands for a site: more cost time and change the mean little
 

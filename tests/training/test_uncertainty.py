@@ -10,12 +10,12 @@ pytest.importorskip("sklearn", reason="training needs the extra `train`")
 
 from scipy import stats
 
-from imunity_bids.evaluation import scanners
 from imunity_bids.models.bundle import load_bundle
-from imunity_bids.models.error import FEATURES, LEAST, ErrorNet, describe
-from imunity_bids.training import error
-from imunity_bids.training.visits import levels
-from tests.training.people import someone
+from imunity_bids.models.uncertainty import FEATURES, LEAST, ErrorNet, describe
+from imunity_bids.simulation import scanners
+from imunity_bids.simulation.histograms import levels
+from imunity_bids.training import uncertainty
+from tests.simulation.people import someone
 
 
 def test_features_are_what_they_are_called(rng: np.random.Generator) -> None:
@@ -45,12 +45,12 @@ def test_features_are_what_they_are_called(rng: np.random.Generator) -> None:
 
 
 def test_random_scanners_are_the_drawn_sequences() -> None:
-    drawn = error.random_scanners(12, np.random.default_rng(5))
-    again = error.random_scanners(12, np.random.default_rng(5))
+    drawn = uncertainty.random_scanners(12, np.random.default_rng(5))
+    again = uncertainty.random_scanners(12, np.random.default_rng(5))
     assert drawn == again
     assert {scanner.ti is None for scanner in drawn} == {True, False}
     g = torch.Generator().manual_seed(int(np.random.default_rng(5).integers(2**31)))
-    rows = error.contrast.t1_weighted(8 * 12 + 64, g)[:12]
+    rows = uncertainty.contrast.t1_weighted(8 * 12 + 64, g)[:12]
     for scanner, row in zip(drawn, rows, strict=True):
         signal = scanner.signal(np.ones(1), np.ones(3))[:, 0]
         expected = levels(row[None], torch.ones(1, 3), torch.ones(1))[0, :, 0].numpy()
@@ -60,7 +60,7 @@ def test_random_scanners_are_the_drawn_sequences() -> None:
 
 def test_it_learns_which_errors_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors that grow with roughness and fall with depth, each a draw from a normal distribution of that width."""
-    monkeypatch.setattr(error, "STEPS", 600)
+    monkeypatch.setattr(uncertainty, "STEPS", 600)
     g = torch.Generator().manual_seed(0)
 
     def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,9 +68,9 @@ def test_it_learns_which_errors_are_large(monkeypatch: pytest.MonkeyPatch) -> No
         width = 0.02 * torch.exp(0.4 * (features[:, 5] - features[:, 8]) / 2)
         return features, (width * torch.randn(count, generator=g)).abs()
 
-    network = error._fit(*draw(20_000), seed=1)
+    network = uncertainty._fit(*draw(20_000), seed=1)
     features, errors = draw(5000)
-    ranks = error._ranks(network, [(features.numpy(), errors.numpy())])
+    ranks = uncertainty._ranks(network, [(features.numpy(), errors.numpy())])
     width = features[:, 5] - features[:, 8]
     possible = stats.spearmanr(width, errors).statistic
     assert ranks["network"] == pytest.approx(possible, abs=0.03)
@@ -83,12 +83,12 @@ def test_a_bundle_harmonizes_travelers_and_the_network_is_kept(
     bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     people = [someone(number, core) for number, core in enumerate((0.5, 0.7, 0.6, 0.65))]
-    monkeypatch.setattr(error, "STEPS", 20)
+    monkeypatch.setattr(uncertainty, "STEPS", 20)
     bundle = load_bundle(bundle_folder)
-    network, ranks = error.train_error(people[:3], people[3:], bundle, tmp_path)
+    network, ranks = uncertainty.train_error(people[:3], people[3:], bundle, tmp_path)
     assert set(ranks) == {"network", "spread", "histogram"}
     assert np.isfinite(list(ranks.values())).all()
-    again, same = error.train_error([], [], bundle, tmp_path)
+    again, same = uncertainty.train_error([], [], bundle, tmp_path)
     assert same == ranks
     for name, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])

@@ -11,15 +11,17 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 
-from imunity_bids.evaluation.scanners import FWHM, Person, Relaxation, Scanner
-from imunity_bids.evaluation.similarity import rank_correlation
-from imunity_bids.evaluation.travelers import Visit, reference_scan, visit
 from imunity_bids.harmonize.inference import Compute, harmonize_parts
+from imunity_bids.harmonize.references import reference_scan
+from imunity_bids.metrics.similarity import rank_correlation
 from imunity_bids.models.bundle import Bundle
-from imunity_bids.models.error import EXPECTED, LEAST, SPREAD, ErrorNet, describe
-from imunity_bids.training import contrast
+from imunity_bids.models.uncertainty import EXPECTED, LEAST, SPREAD, ErrorNet, describe
+from imunity_bids.simulation import contrast
+from imunity_bids.simulation.histograms import BLUR, NOISE, TRANSMIT
+from imunity_bids.simulation.persons import Person
+from imunity_bids.simulation.scanners import Relaxation, Scanner
+from imunity_bids.simulation.visits import FWHM, Visit, visit
 from imunity_bids.training.run import keep, load_kept
-from imunity_bids.training.visits import BLUR, NOISE, TRANSMIT
 
 VISITS = 3  # of every person, each on another scanner
 DIRECTIONS = 3  # of those between them and of the scans to their own scanner that are learned from

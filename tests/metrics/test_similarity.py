@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imunity_bids.evaluation import similarity
+from imunity_bids.metrics import similarity
 
 
 @pytest.fixture

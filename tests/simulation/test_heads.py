@@ -10,7 +10,7 @@ from nibabel.affines import from_matvec
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
-from imunity_bids.training.heads import HeadSimulator, brain_truth, read_label_map
+from imunity_bids.simulation.heads import HeadSimulator, brain_truth, read_label_map
 
 
 def head_labels(size: int = 72) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from imunity_bids.evaluation.scanners import Person
+from imunity_bids.simulation.persons import Person
 
 
 def someone(seed: int, core: float = 0.6) -> Person:

@@ -1,0 +1,29 @@
+"""Did harmonization keep the brain? What is measured on every image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imunity_bids.harmonize.inference import intensity_quantiles
+from imunity_bids.metrics import similarity
+from imunity_bids.models.bundle import Reference
+
+
+def fidelity(
+    before: np.ndarray, after: np.ndarray, uncertainty: np.ndarray, mask: np.ndarray, reference: Reference
+) -> dict[str, float]:
+    """Numbers for the report and the scans table; volumes white-striped, (X, Y, Z)."""
+    target = reference.quantiles.numpy()
+    distances = [
+        similarity.histogram_distance(intensity_quantiles(volume, mask).numpy(), target) for volume in (before, after)
+    ]
+    return {
+        "gradient_correlation": similarity.gradient_correlation(before, after, mask),
+        "ssim_with_input": similarity.ssim(before, after, mask),
+        "contrast_before": similarity.gray_white_contrast(before, mask),
+        "contrast_after": similarity.gray_white_contrast(after, mask),
+        "histogram_distance_before": distances[0],
+        "histogram_distance_after": distances[1],
+        "histogram_distance_change": distances[1] - distances[0],
+        "mean_uncertainty": float(uncertainty[mask].mean()),
+    }

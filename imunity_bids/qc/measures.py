@@ -1,0 +1,200 @@
+"""One table of all quality measures: what each is, which way is better, and when a person should look.
+
+`*_scans.json`, the reports and docs/quality.md are made from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from imunity_bids.qc.verdict import Finding, Verdict
+
+SEEN = "seen on unharmed scans of 13 scanners"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The range that raises no finding; None: open on that side."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def hold(self, value: float) -> bool:
+        """True where the value lies inside."""
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        sides = (("below", self.low), ("above", self.high))
+        return " or ".join(f"{side} {bound:g}" for side, bound in sides if bound is not None)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that every image has."""
+
+    name: str  # column of `*_scans.tsv`
+    text: str
+    formula: str = ""
+    better: Literal["higher", "lower", "inside", ""] = ""
+    check: Limits | None = None  # outside: a person should look
+    failed: Limits | None = None  # outside: not to be used
+    finding: str = ""  # what is said then; {value} is filled in
+    source: str = ""  # of formula and limits
+
+
+MEASURES = (
+    Measure(
+        "brain_volume_ml",
+        "Volume of the brain mask in mL, inner and outer CSF included",
+        "voxels of the mask × volume of a voxel",
+        "inside",
+        Limits(900, 2100),
+        Limits(300, 2600),
+        "brain mask of {value:.0f} mL (an adult has 900 to 2100)",
+        "intracranial volume: newborns 0.4 L, the largest adults 2.1 L",
+    ),
+    Measure(
+        "mask_border_share",
+        "Share of the mask's surface that lies on the edge of the field of view",
+        "surface voxels in the outermost planes / surface voxels",
+        "lower",
+        Limits(high=0.02),
+        Limits(high=0.25),
+        "{value:.0%} of the mask's surface lies on the image border",
+        SEEN,
+    ),
+    Measure(
+        "mask_stray_share",
+        "Volume outside the mask's largest piece, which was dropped, relative to the mask",
+        "voxels of other pieces / voxels of the mask",
+        "lower",
+        Limits(high=0.02),
+        Limits(high=0.15),
+        "pieces beside the mask ({value:.0%} of it) were dropped",
+        SEEN,
+    ),
+    Measure(
+        "mask_unsure_share",
+        "Volume where the network was unsure, relative to the mask",
+        "voxels with a probability of 0.2 to 0.8 / voxels of the mask",
+        "lower",
+        Limits(high=0.35),
+        None,
+        "the network was unsure of {value:.0%} of the mask's volume",
+        SEEN,
+    ),
+    Measure(
+        "template_correlation",
+        "Correlation with the template inside both masks, after registration",
+        "Pearson's r of intensities",
+        "higher",
+        Limits(low=0.3),
+        Limits(low=0.15),
+        "registration: correlation with the template only {value:.2f}",
+        SEEN,
+    ),
+    Measure(
+        "template_dice",
+        "Overlap (Dice) with the template's mask after registration",
+        "2 |A ∩ B| / (|A| + |B|)",
+        "higher",
+        Limits(low=0.88),
+        Limits(low=0.80),
+        "registration: overlap with the template's mask only {value:.2f}",
+        "Dice 1945; limits " + SEEN,
+    ),
+    Measure(
+        "white_matter_peak",
+        "White-matter peak before scaling, in the unit of the raw image",
+        source="white stripe, Shinohara 2014",
+    ),
+    Measure("white_matter_width", "Full width at half maximum of that peak", better="lower"),
+    Measure(
+        "clipped",
+        "Share of the brain's voxels that were cut at 1",
+        "voxels above 1 with white matter at 0.7 / voxels of the mask",
+        "lower",
+        Limits(high=0.02),
+        Limits(high=0.05),
+        "{value:.1%} of the brain's voxels were cut at the top",
+        SEEN + "; white matter taken for something else cuts 10 % and more",
+    ),
+    Measure(
+        "contrast_before",
+        "2 (white - gray) / (white + gray) before harmonization",
+        "means of the two brighter of three Otsu classes",
+        "higher",
+        Limits(low=0.08),
+        None,
+        "hardly any contrast between gray and white matter ({value:.3f})",
+        SEEN,
+    ),
+    Measure("contrast_after", "The same after harmonization"),
+    Measure(
+        "gradient_correlation",
+        "Correlation of image gradients before and after harmonization: edges kept",
+        "Pearson's r of all gradient components inside the mask",
+        "higher",
+        Limits(low=0.90),
+        None,
+        "edges changed (gradient correlation {value:.3f})",
+        SEEN,
+    ),
+    Measure(
+        "ssim_with_input",
+        "SSIM between the images before and after harmonization",
+        "3D, Gaussian σ = 1.5, data range 1, mean over the mask",
+        source="Wang 2004",
+    ),
+    Measure(
+        "histogram_distance_before",
+        "Wasserstein distance to the intensities of the reference before harmonization",
+        "mean absolute difference of 101 quantiles",
+        "lower",
+    ),
+    Measure("histogram_distance_after", "The same after harmonization", better="lower"),
+    Measure(
+        "histogram_distance_change",
+        "By how much that distance grew",
+        "after − before",
+        "lower",
+        Limits(high=0.01),
+        None,
+        "farther from the reference's intensities after than before (by {value:.3f})",
+    ),
+    Measure(
+        "mean_uncertainty",
+        "Mean uncertainty inside the brain",
+        "mean over the mask of the expected absolute error",
+        "lower",
+        Limits(high=0.05),
+        None,
+        "the models are unsure (mean uncertainty {value:.3f})",
+        SEEN,
+    ),
+)
+COLUMNS = {
+    "verdict": "ok, check (a person should look) or failed",
+    "reason": "Why the verdict is not ok",
+    **{measure.name: measure.text for measure in MEASURES},
+}
+
+
+def findings(numbers: Mapping[str, float]) -> list[Finding]:
+    """What in the numbers of one image a person should know; measures that it does not have are passed over."""
+    found = []
+    for measure in MEASURES:
+        value = numbers.get(measure.name)
+        if value is None or math.isnan(value):
+            continue
+        verdict: Verdict | None = None
+        if measure.failed is not None and not measure.failed.hold(value):
+            verdict = "failed"
+        elif measure.check is not None and not measure.check.hold(value):
+            verdict = "check"
+        if verdict is not None:
+            found.append(Finding(verdict, measure.finding.format(value=value)))
+    return found
