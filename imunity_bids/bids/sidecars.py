@@ -10,6 +10,7 @@ from typing import Any
 from imunity_bids import version
 from imunity_bids.bids.outputs import write_json, write_text
 
+APP = "ImUnity-BIDS"
 BIDS_VERSION = "1.11.0"
 DESCRIPTIONS = {
     "brain": "Brain mask: brain, inner CSF and a rim of 2 mm",
@@ -23,7 +24,7 @@ BIDSIGNORE = "*.html\n*_xfm.*\ngroup.*\n"
 
 def generated_by() -> list[dict[str, Any]]:
     """Who made the derivatives; the container where there is one."""
-    entry: dict[str, Any] = {"Name": "ImUnity-BIDS", "Version": version()}
+    entry: dict[str, Any] = {"Name": APP, "Version": version()}
     if image := os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME"):
         entry["Container"] = {"Type": "apptainer", "Tag": image}
     elif tag := os.environ.get("IMUNITY_CONTAINER"):

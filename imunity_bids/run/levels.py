@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,13 @@ from dataclasses import replace
 from imunity_bids.bids.outputs import anat_folder, write_text
 from imunity_bids.bids.sidecars import write_dataset_files
 from imunity_bids.bids.tables import write_scans_table
-from imunity_bids.errors import OK, InputMissing, OutputImpossible, Usage
+from imunity_bids.errors import OK, InputMissing
 from imunity_bids.plan.crash import Failure
 from imunity_bids.plan.plan import Plan, make_plan
 from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports.methods import citation
 from imunity_bids.run.failures import exit_code, gather_failures, set_unreadable_aside
+from imunity_bids.run.folders import check_folders, make_output
 from imunity_bids.run.scratch import scratch_folder
 from imunity_bids.settings import Settings
 
@@ -28,7 +28,9 @@ GROUP = 4  # images per process and group: enough to keep all processes busy, fe
 
 def participant_level(settings: Settings) -> int:
     """Harmonize; returns 0, 1 where some image failed, or the images' own code where all failed alike."""
-    _check_output(settings)
+    check_folders(settings)
+    if not settings.dry_run:
+        make_output(settings)
     plan = make_plan(settings)
     plan = replace(plan, settings=_share_out(settings, len(plan.images)))
     if settings.dry_run:
@@ -51,22 +53,10 @@ def group_level(settings: Settings) -> int:
 
     if not settings.output_dir.is_dir():
         raise InputMissing(f"OUTPUT_DIR {settings.output_dir} does not exist; run the participant level first")
+    check_folders(settings)
     table = write_group(settings.output_dir)
     log.info("%d images in %s", len(table), settings.output_dir / "group.html")
     return OK
-
-
-def _check_output(settings: Settings) -> None:
-    if settings.output_dir == settings.bids_dir:
-        raise Usage("OUTPUT_DIR is BIDS_DIR; nothing is ever written into the source dataset, name another folder")
-    if settings.dry_run:
-        return
-    try:
-        settings.logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputImpossible(f"OUTPUT_DIR {settings.output_dir} cannot be created: {error.strerror}") from error
-    if not os.access(settings.output_dir, os.W_OK) or not os.access(settings.logs, os.W_OK):
-        raise OutputImpossible(f"OUTPUT_DIR {settings.output_dir} cannot be written: permission denied")
 
 
 def _share_out(settings: Settings, images: int) -> Settings:
@@ -103,8 +93,6 @@ def _prepare(plan: Plan) -> None:
     write_dataset_files(settings.output_dir, settings.bids_dir, citation(plan))
     if status := plan.card.get("status"):
         log.warning("model %s %s: %s", plan.card["name"], plan.card["version"], status)
-    if settings.clean_workdir and settings.work_dir and settings.work_dir.exists():
-        shutil.rmtree(settings.work_dir)
     log.info(
         "%d images to do, %d done before; %d processes of %d threads",
         len(plan.images),

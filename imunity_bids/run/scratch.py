@@ -14,6 +14,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import IO
 
+from imunity_bids.run.folders import make_work_folder
 from imunity_bids.settings import Settings
 
 LOCK = "run.lock"  # holds the name of the machine, since some network file systems do not lock between machines
@@ -27,6 +28,8 @@ def scratch_folder(settings: Settings) -> Iterator[Path]:
     Matplotlib's cache goes there too: HOME may be read-only, or shared by a thousand jobs.
     """
     folder = settings.work_dir or settings.scratch / settings.run_id
+    if settings.work_dir is not None:
+        make_work_folder(folder, settings.clean_workdir)
     (folder / "matplotlib").mkdir(parents=True, exist_ok=True)
     held = None
     if settings.work_dir is None:

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from imunity_bids.bids.outputs import write_json, write_nifti, write_text
 
+NAME = "ImUnity-BIDS demo"
 TISSUES = ("gray", "white", "csf", "bone", "fat", "muscle", "eye")
 
 
@@ -49,7 +50,7 @@ def make_dataset(folder: Path, seed: int = 1) -> Path:
         write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {"Manufacturer": f"Invented {name}"})
     write_json(
         folder / "dataset_description.json",
-        {"Name": "ImUnity-BIDS demo", "BIDSVersion": "1.11.0", "DatasetType": "raw", "License": "CC0"},
+        {"Name": NAME, "BIDSVersion": "1.11.0", "DatasetType": "raw", "License": "CC0"},
     )
     write_text(folder / "README.md", "Heads made by imunity-demo from the ICBM template; nobody was scanned.\n")
     write_text(folder / "participants.tsv", "participant_id\tsite\nsub-01\tA\nsub-02\tA\nsub-03\tB\n")

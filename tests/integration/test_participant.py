@@ -78,16 +78,16 @@ def test_every_promised_file_is_there(results: Path) -> None:
     assert not [p for p in results.rglob(".*") if p.is_file() and p.name != ".bidsignore" and "imunity" not in str(p)]
 
 
-def test_group_gathers_all(results: Path) -> None:
-    assert main([str(results), str(results), "group"]) == 0
+def test_group_gathers_all(dataset: Path, results: Path) -> None:
+    assert main([str(dataset), str(results), "group"]) == 0
     rows = (results / "group.tsv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 3
     assert (results / "group.html").read_text().count("<tr>") == len(rows)
 
 
-def test_the_validator_has_nothing_to_say(results: Path) -> None:
+def test_the_validator_has_nothing_to_say(dataset: Path, results: Path) -> None:
     """Reports, tables of the group level and logs included."""
-    main([str(results), str(results), "group"])
+    main([str(dataset), str(results), "group"])
     validator = Path(sys.executable).with_name("bids-validator-deno")  # make does not activate the environment
     done = subprocess.run([validator, "--json", results], capture_output=True, text=True)
     issues = json.loads(done.stdout)["issues"]["issues"]
