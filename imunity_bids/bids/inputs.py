@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import re
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imunity_bids.errors import InputMissing, NotBids, NothingSelected, Usage
+from imunity_bids.errors import DataUnusable, InputMissing, NotBids, NothingSelected, Usage
+
+if TYPE_CHECKING:
+    from bids.layout import BIDSLayout
 
 # Order of entities in a file name (BIDS 1.11, schema `rules/entities`), as far as an anatomical image can have them.
 ENTITY_ORDER = (
@@ -18,6 +24,7 @@ ENTITY_ORDER = (
     *("proc", "space", "chunk", "res", "label", "desc"),
 )
 
+MAGNITUDE = ("", "mag")  # values of `part-`; phase, real and imaginary images are no anatomy
 _NOT_RAW = r"/(derivatives|sourcedata|code|stimuli|models|\.[^/]+)(/|$)"
 
 
@@ -28,6 +35,7 @@ class T1w:
     path: Path
     bids_dir: Path
     entities: tuple[tuple[str, str], ...]
+    twin: Path | None = None  # the same name with the other extension
 
     @classmethod
     def from_path(cls, path: Path, bids_dir: Path) -> T1w:
@@ -39,6 +47,11 @@ class T1w:
     def subject(self) -> str:
         """Label without `sub-`."""
         return dict(self.entities)["sub"]
+
+    @property
+    def part(self) -> str:
+        """Label of `part-`; empty where there is none."""
+        return dict(self.entities).get("part", "")
 
     @property
     def session(self) -> str | None:
@@ -89,38 +102,80 @@ def check_dataset(bids_dir: Path, skip_validation: bool) -> None:
         raise NotBids(f"{description} lacks Name or BIDSVersion")
 
 
+class Dataset:
+    """A BIDS dataset, indexed by pybids when it is first asked for something."""
+
+    def __init__(self, bids_dir: Path, database: Path | None = None):
+        self.bids_dir = bids_dir
+        self.database = database
+
+    @cached_property
+    def layout(self) -> BIDSLayout:
+        """Without validation and metadata: names are all that is needed."""
+        from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+        indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[re.compile(_NOT_RAW)])
+        return BIDSLayout(self.bids_dir, validate=False, indexer=indexer, database_path=self.database)
+
+
 def find_t1w(
-    bids_dir: Path,
+    dataset: Dataset | Path,
     participants: tuple[str, ...] = (),
     sessions: tuple[str, ...] = (),
     filter_file: Path | None = None,
-    database: Path | None = None,
 ) -> list[T1w]:
-    """All T1w images that the filters select, sorted.
+    """All T1w magnitude images that the filters select, sorted; one for each name without extension.
 
     Raises
     ------
     NothingSelected
         None; the message says which labels exist.
     """
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
-
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[re.compile(_NOT_RAW)])
-    layout = BIDSLayout(bids_dir, validate=False, indexer=indexer, database_path=database)
+    dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     query: dict[str, Any] = {"suffix": "T1w", "extension": [".nii", ".nii.gz"], "datatype": "anat"}
     if sessions:
         query["session"] = list(sessions)
     query |= _read_filter(filter_file)
-    known = layout.get_subjects(**query)
+    images = [T1w.from_path(Path(file.path), dataset.bids_dir) for file in dataset.layout.get(**query)]
+    images = _twins_joined([image for image in images if image.part in MAGNITUDE])
+    known = sorted({image.subject for image in images})
     if missing := sorted(set(participants) - set(known)):
         listed = ", ".join(known[:10]) + (" …" if len(known) > 10 else "")
         raise NothingSelected(f"no T1w image for participant {', '.join(missing)}; there are: {listed or 'none'}")
-    if participants:
-        query["subject"] = list(participants)
-    images = [T1w.from_path(Path(file.path), bids_dir) for file in layout.get(**query)]
+    images = [image for image in images if not participants or image.subject in participants]
     if not images:
-        raise NothingSelected(f"no T1w image in {bids_dir} matches the filters ({query})")
+        raise NothingSelected(f"no T1w image in {dataset.bids_dir} matches the filters ({query})")
     return sorted(images, key=lambda image: image.stem)
+
+
+def _twins_joined(images: list[T1w]) -> list[T1w]:
+    """`x_T1w.nii` beside `x_T1w.nii.gz` is one unit of work: the compressed one, which knows of the other."""
+    by_stem: dict[str, T1w] = {}
+    for image in sorted(images, key=lambda image: image.path.name, reverse=True):  # .nii.gz before .nii
+        first = by_stem.setdefault(image.stem, image)
+        if first is not image:
+            by_stem[image.stem] = replace(first, twin=image.path)
+    return list(by_stem.values())
+
+
+def check_twin(image: T1w) -> None:
+    """Raise where a scan lies there compressed and not, and the two differ.
+
+    Raises
+    ------
+    DataUnusable
+        BIDS allows one of them; which is meant cannot be known.
+    """
+    if image.twin is None:
+        return
+    try:
+        with gzip.open(image.path) as compressed, open(image.twin, "rb") as plain:
+            while (block := compressed.read(2**20)) == plain.read(2**20):
+                if not block:
+                    return
+    except (EOFError, zlib.error, OSError) as error:
+        raise DataUnusable(f"{image.path.name} and {image.twin.name} cannot be compared: {error}") from error
+    raise DataUnusable(f"{image.path.name} and {image.twin.name} lie side by side and differ; remove one of them")
 
 
 def _read_filter(path: Path | None) -> dict[str, Any]:

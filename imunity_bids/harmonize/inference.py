@@ -32,6 +32,12 @@ class Compute:
     batch: int = 16
     precision: str = "float32"  # or float16, bfloat16: autocast, on a GPU only
     fallbacks: list[str] = field(default_factory=list)
+    precisions: set[str] = field(default_factory=set)  # that ran
+
+    @property
+    def ran(self) -> str:
+        """The precision that ran; both, joined by a plus, where the GPU's memory was not enough for all axes."""
+        return "+".join(sorted(self.precisions))
 
 
 def resolve_device(name: str) -> str:
@@ -165,6 +171,7 @@ def _in_batches(slices: Tensor, generator: Generator, code: Tensor, compute: Com
             generator(part.to(compute.device, memory_format=torch.channels_last), code).float().cpu()
             for part in slices.split(compute.batch)
         ]
+    compute.precisions.add(compute.precision if reduced else "float32")
     return torch.cat(parts)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import nibabel as nib
@@ -29,6 +30,12 @@ class Template:
     def label(self) -> str:
         """For the entity `space-`: letters and digits only."""
         return re.sub(r"[^A-Za-z0-9]", "", self.name.replace("cohort-", ""))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of voxels and grid: a template of the same name may change with the release of TemplateFlow."""
+        parts = (np.asarray(self.brain.dataobj), self.mask, self.brain.affine)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
 
 @lru_cache(maxsize=2)

@@ -13,9 +13,12 @@ from imunity_bids.plan.crash import write_crash
 
 
 class Inputs(BaseInterfaceInputSpec):
-    """Where a failure is described; takes no part in the node's hash."""
+    """What every step is told: where a failure is described (no part of the node's hash), what else it depends on."""
 
     crash_file = traits.Str("", nohash=True, desc="crash file of this image and run")
+    depends_on = traits.Str(
+        "", usedefault=True, desc="version of the app, weights: what decides the result beyond the other inputs"
+    )
     threads = traits.Int(1, usedefault=True, desc="threads for torch; part of the hash, since sums depend on it")
 
 

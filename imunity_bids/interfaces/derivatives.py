@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from imunity_bids.interfaces.base import Inputs, Interface, load
 
 if TYPE_CHECKING:
-    from imunity_bids.bids.inputs import T1w
+    from imunity_bids.bids.products import Products
     from imunity_bids.image.template import Template
+
+log = logging.getLogger(__name__)
 
 
 class _Common(Inputs):
@@ -33,6 +36,7 @@ class _PreprocInputs(_Common):
     forward = File(exists=True, mandatory=True, desc="image to template")
     brain = traits.Dict(mandatory=True, desc="what extraction says of its mask")
     stripe = traits.Dict(mandatory=True)
+    descriptions = traits.List(traits.Str, mandatory=True, desc="desc- of the harmonized images to come")
 
 
 class _Written(TraitedSpec):
@@ -40,50 +44,56 @@ class _Written(TraitedSpec):
 
 
 class _Writer(Interface):
-    """Knows where its image belongs."""
+    """Knows where its image belongs. Runs again even if a kept work folder has its result: the files may be gone."""
 
-    def place(self) -> tuple[T1w, Path, Template, dict[str, str]]:
-        """Source, output folder, template, and the entities of template space."""
+    _always_run = True
+
+    def place(self) -> tuple[Products, Template]:
+        """Paths of the image's derivatives, and the template."""
         from imunity_bids.bids.inputs import T1w
+        from imunity_bids.bids.products import Products
         from imunity_bids.image.template import load_template
 
         template = load_template(self.inputs.template)
         source = T1w.from_path(Path(self.inputs.source), Path(self.inputs.bids_dir))
-        return source, Path(self.inputs.output_dir), template, {"space": template.label, "res": "1"}
+        return Products(Path(self.inputs.output_dir), source, template.label), template
 
 
 class WritePreprocessed(_Writer):
-    """Masks, bias-corrected and white-striped images, transforms."""
+    """Masks, bias-corrected and white-striped images, transforms. The marks of what was made before go first."""
 
     input_spec = _PreprocInputs
     output_spec = _Written
 
     def work(self, folder: Path) -> dict[str, Any]:
         """Names: DESIGN, section 4."""
-        from imunity_bids.bids.outputs import derivative, transform_path, write_atomically
+        from imunity_bids.bids.outputs import write_atomically
         from imunity_bids.bids.sidecars import image_sidecar
 
         given = self.inputs
-        source, out, template, space = self.place()
+        products, _ = self.place()
+        products.unmark(given.descriptions)
+        for other in products.others(given.descriptions):
+            log.warning("%s was harmonized by an earlier run; this run replaces what it was made from", other.name)
+        raw = products.source.uri
         written = []
 
-        def write(data_file: str, suffix: str, entities: dict[str, str], fields: dict[str, Any], kind: type) -> str:
-            path = derivative(out, source, suffix, ".nii.gz", **entities)
+        def write(path: Path, file: str, fields: dict[str, Any], kind: type, code: int) -> str:
             written.append(path.name)
-            return _write_image(path, data_file, kind, 4 if "space" in entities else 1, fields, out)
+            return _write_image(path, file, kind, code, fields, products.out)
 
-        fields = image_sidecar("brain", [source.uri], None, source.uri) | {"Type": "Brain"}
-        mask = write(given.native_mask, "mask", {"desc": "brain"}, fields, np.uint8)
-        fields = image_sidecar("preproc", [source.uri, mask], None, source.uri)
+        fields = image_sidecar("brain", [raw], None, raw) | {"Type": "Brain"}
+        mask = write(products.native_mask, given.native_mask, fields, np.uint8, 1)
+        fields = image_sidecar("preproc", [raw, mask], None, raw)
         fields["SkullStripped"] = given.brain["method"] == "none"
-        preproc = write(given.native_t1w, "T1w", {"desc": "preproc"}, fields, np.float32)
-        fields = image_sidecar("brain", [mask], given.template, source.uri) | {"Type": "Brain"}
-        moved = write(given.template_mask, "mask", {**space, "desc": "brain"}, fields, np.uint8)
-        fields = image_sidecar("preproc", [preproc, moved], given.template, source.uri)
+        preproc = write(products.native_t1w, given.native_t1w, fields, np.float32, 1)
+        fields = image_sidecar("brain", [mask], given.template, raw) | {"Type": "Brain"}
+        moved = write(products.template_mask, given.template_mask, fields, np.uint8, 4)
+        fields = image_sidecar("preproc", [preproc, moved], given.template, raw)
         fields |= {"SkullStripped": True, "WhiteStripe": _white_stripe(given.stripe)}
-        write(given.template_t1w, "T1w", {**space, "desc": "preproc"}, fields, np.float32)
-        for file, start, end in ((given.forward, "T1w", template.label), (given.backward, template.label, "T1w")):
-            path = write_atomically(transform_path(out, source, start, end), lambda p, f=file: shutil.copyfile(f, p))
+        write(products.template_t1w, given.template_t1w, fields, np.float32, 4)
+        for path, file in ((products.forward, given.forward), (products.backward, given.backward)):
+            write_atomically(path, lambda temporary, file=file: shutil.copyfile(file, temporary))
             written.append(path.name)
         return {"done": written}
 
@@ -98,7 +108,8 @@ class _HarmonizedInputs(_Common):
     registration = traits.Dict(mandatory=True)
     stripe = traits.Dict(mandatory=True)
     info = traits.Dict(mandatory=True, desc="of harmonization")
-    provenance = traits.Dict(mandatory=True, desc="bundle, parameters hash, seed")
+    provenance = traits.Dict(mandatory=True, desc="bundle, seed, scans of the reference")
+    parameters = traits.Dict(mandatory=True, desc="all that decides the image, but the precision that ran")
     waited_for = traits.List(traits.Str, mandatory=True, desc="the preprocessed files stand already")
 
 
@@ -110,61 +121,77 @@ class WriteHarmonized(_Writer):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """Names: DESIGN, section 4."""
-        from imunity_bids.bids.outputs import derivative, write_nifti
-        from imunity_bids.bids.sidecars import image_sidecar, software
+        from imunity_bids.bids.sidecars import image_sidecar
+
+        given = self.inputs
+        products, template = self.place()
+        raw = products.source.uri
+        sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
+        sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:raw:")]
+        products.unmark([given.description])
+
+        fields = image_sidecar("uncertainty", sources, given.template, raw) | {"SkullStripped": True}
+        _write_image(products.uncertainty(given.description), given.uncertainty, np.float32, 4, fields, products.out)
+        path = products.harmonized(given.description)
+        if given.native_space:
+            self._write_native(products, template, path)
+        fields = image_sidecar("harmonized", sources, given.template, raw) | {"SkullStripped": True}
+        _write_image(path, given.harmonized, np.float32, 4, fields | self._record(), products.out)
+        return {"done": [path.name]}
+
+    def _write_native(self, products: Products, template: Template, harmonized: Path) -> None:
+        """The harmonized brain on the voxels of the scan."""
+        from imunity_bids.bids.outputs import write_nifti
+        from imunity_bids.bids.sidecars import image_sidecar
         from imunity_bids.image.ants_bridge import apply
+
+        given = self.inputs
+        native, _ = load(given.native_image)
+        inside = load(given.native_mask)[1] > 0
+        back = apply(load(given.harmonized)[1], template.brain, native, Path(given.backward), "bSpline")
+        path = products.native_harmonized(given.description)
+        sources = [f"bids::{harmonized.relative_to(products.out).as_posix()}"]
+        fields = image_sidecar("harmonized", sources, None, products.source.uri) | {"SkullStripped": True}
+        write_nifti(path, (np.clip(back, 0, 1) * inside).astype(np.float32), native.affine, 1)
+        _write_sidecar(path, fields)
+
+    def _record(self) -> dict[str, Any]:
+        """What the sidecar tells of how the image came about and how good it is."""
+        from imunity_bids.bids.sidecars import software
+        from imunity_bids.plan.parameters import parameters_hash
         from imunity_bids.qc.measures import findings
         from imunity_bids.qc.verdict import verdict
 
         given = self.inputs
-        source, out, template, space = self.place()
-        striped = derivative(out, source, "T1w", ".nii.gz", **space, desc="preproc")
-        sources = [f"bids::{striped.relative_to(out).as_posix()}"]
-        stripped = {"SkullStripped": True}
-
-        uncertainty_name = given.description.replace("harmonized", "uncertainty")
-        uncertainty = derivative(out, source, "T1w", ".nii.gz", **space, desc=uncertainty_name)
-        fields = image_sidecar("uncertainty", sources, given.template, source.uri) | stripped
-        _write_image(uncertainty, given.uncertainty, np.float32, 4, fields, out)
-
+        compute, provenance = given.info["compute"], dict(given.provenance)
+        scans = provenance.pop("ReferenceScans")
         numbers = {
-            **given.info["fidelity"],
+            **given.brain["measures"],
             **given.registration,
             "clipped": given.stripe["clipped"],
             "white_matter_peak": given.stripe["peak"],
             "white_matter_width": given.stripe["width"],
-            **given.brain["measures"],
+            **given.info["fidelity"],
         }
-        found = verdict(findings(numbers))
-        fields = image_sidecar("harmonized", sources, given.template, source.uri) | stripped
-        fields["Harmonization"] = {
-            "Method": "ImUnity",
-            **given.provenance,
-            "Reference": given.info["reference"],
-            "ReferenceQuantiles": given.info["quantiles"],
-            "Fusion": "median",
-            "WhiteStripe": _white_stripe(given.stripe),
-            "Software": software(),
-            "Device": given.info["compute"]["device"],
-            "Precision": given.info["compute"]["precision"],
-            "Fallbacks": given.info["compute"]["fallbacks"],
+        overall = verdict(findings(numbers))
+        return {
+            "Harmonization": {
+                "Method": "ImUnity",
+                **provenance,
+                "ParametersHash": parameters_hash(given.parameters, compute["precision"]),
+                "Reference": given.info["reference"] | ({"scans": scans} if scans else {}),
+                "ReferenceQuantiles": given.info["quantiles"],
+                "Fusion": "median",
+                "WhiteStripe": _white_stripe(given.stripe),
+                "Software": software(),
+                "Device": compute["device"],
+                "Precision": compute["precision"],
+                "Fallbacks": compute["fallbacks"],
+            },
+            "HeaderFixes": given.conform["fixes"],
+            "BrainExtraction": given.brain["method"],
+            "QualityControl": {"verdict": overall.verdict, "reason": overall.reason, **numbers},
         }
-        fields["HeaderFixes"] = given.conform["fixes"]
-        fields["BrainExtraction"] = given.brain["method"]
-        fields["QualityControl"] = {"verdict": found.verdict, "reason": found.reason, **numbers}
-
-        path = derivative(out, source, "T1w", ".nii.gz", **space, desc=given.description)
-        if given.native_space:
-            native, _ = load(given.native_image)
-            inside = load(given.native_mask)[1] > 0
-            back = apply(load(given.harmonized)[1], template.brain, native, Path(given.backward), "bSpline")
-            native_path = derivative(out, source, "T1w", ".nii.gz", desc=given.description)
-            whole = [f"bids::{path.relative_to(out).as_posix()}"]
-            native_fields = image_sidecar("harmonized", whole, None, source.uri) | stripped
-            write_nifti(native_path, (np.clip(back, 0, 1) * inside).astype(np.float32), native.affine, 1)
-            _write_sidecar(native_path, native_fields)
-        _write_image(path, given.harmonized, np.float32, 4, fields, out)
-        return {"done": [path.name]}
 
 
 def _write_image(path: Path, data_file: str, kind: type, code: int, fields: dict[str, Any], out: Path) -> str:

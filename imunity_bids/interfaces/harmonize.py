@@ -28,6 +28,7 @@ class _EncodeOutputs(TraitedSpec):
 class EncodeReference(Interface):
     """Brains -> reference."""
 
+    _always_run = True  # its result lies in the output folder, from which it may have been removed
     input_spec = _EncodeInputs
     output_spec = _EncodeOutputs
 
@@ -54,6 +55,7 @@ class _HarmonizeInputs(Inputs):
     reference_file = File(desc="reference made from images")
     reference_label = traits.Str(desc="or one of the bundle's")
     device = traits.Str("cpu", usedefault=True)
+    use_gpu = traits.Bool(False, usedefault=True, desc="takes one of Nipype's GPU slots")
     batch_size = traits.Int(16, usedefault=True)
     precision = traits.Enum("float32", "float16", "bfloat16", usedefault=True)
 
@@ -72,8 +74,6 @@ class Harmonize(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `harmonize.inference` and `harmonize.fidelity`."""
-        from dataclasses import asdict
-
         from nipype.interfaces.base import isdefined
 
         from imunity_bids.harmonize.inference import Compute, harmonize, resolve_device
@@ -98,6 +98,10 @@ class Harmonize(Interface):
                 "fidelity": fidelity(before, after, uncertainty, mask, reference),
                 "reference": {"label": reference.label, "type": reference.kind, "sha256": reference.sha256},
                 "quantiles": [round(value, 5) for value in reference.quantiles.tolist()],
-                "compute": asdict(compute),
+                "compute": {
+                    "device": compute.device,
+                    "precision": compute.ran,
+                    "fallbacks": compute.fallbacks,
+                },
             },
         }

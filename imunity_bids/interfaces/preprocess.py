@@ -44,6 +44,7 @@ class _BrainInputs(Inputs):
     model = traits.Str("", desc="model folder instead of the shipped one")
     synthstrip_model = traits.Str("", desc="SynthStrip's weights")
     device = traits.Str("cpu", usedefault=True)
+    use_gpu = traits.Bool(False, usedefault=True, desc="takes one of Nipype's GPU slots")
 
 
 class _BrainOutputs(TraitedSpec):

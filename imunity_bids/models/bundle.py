@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.models.card import AXES, read_card
+from imunity_bids.models.card import AXES, read_card, reference_hashes
 from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import Architecture, Generator
 from imunity_bids.models.uncertainty import ErrorNet
@@ -33,7 +33,7 @@ class Reference:
 
     label: str
     kind: str  # bundle, file, participant, site
-    sha256: str  # of the image or images, or of the bundle's file
+    sha256: str  # of the image or images, or of the reference's tensors in the bundle
     codes: dict[str, Tensor]  # (1, C, 1, 1) per axis
     quantiles: Tensor  # of the intensities inside the brain at 0, 1, …, 100 %
 
@@ -75,11 +75,12 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         }
     except (KeyError, TypeError) as error:
         raise DataUnusable(f"{folder}/bundle.json is not a bundle's card: {error}") from error
+    own = reference_hashes(folder, card)
     references = {
         label: Reference(
             label=label,
             kind="bundle",
-            sha256=hashes["references"],
+            sha256=own[label],
             codes={axis: stored[f"{label}/{axis}"] for axis in AXES},
             quantiles=stored[f"{label}/quantiles"],
         )

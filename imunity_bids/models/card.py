@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,19 @@ def find_bundle(name: str) -> Path:
             return folder
     shipped = sorted(path.parent.name for path in SHIPPED.glob("*/bundle.json"))
     raise InputMissing(f"--model {name}: no such bundle or folder; shipped: {', '.join(shipped)}")
+
+
+def reference_hashes(folder: Path, card: dict[str, Any]) -> dict[str, str]:
+    """SHA256 of the tensors of each reference of a bundle, by label: two references of one file are not the same."""
+    from safetensors import safe_open
+
+    path = folder / "references.safetensors"
+    if not path.is_file():
+        raise InputMissing(f"{path}: the references are missing; install the package again or name another model")
+    hashes = {label: hashlib.sha256() for label in card["references"]}
+    with safe_open(path, "np") as file:
+        for name in sorted(file.keys()):
+            label, _, tensor = name.rpartition("/")
+            if label in hashes:
+                hashes[label].update(tensor.encode() + file.get_tensor(name).tobytes())
+    return {label: found.hexdigest() for label, found in hashes.items()}

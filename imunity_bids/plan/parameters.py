@@ -1,25 +1,74 @@
-"""What decides the voxels of an image: the hash that says whether it is done."""
+"""What decides the voxels of an image: the hash that says whether it is done, and what steps depend on.
+
+Whatever changes a voxel must be in here; `tests/plan/test_parameters.py` changes each part in turn.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from imunity_bids import version
+from imunity_bids.hashes import digest, sha256
+from imunity_bids.image.template import Template
 from imunity_bids.models.card import BRAIN_NETWORK, read_card
+from imunity_bids.plan.requests import ReferenceRequest
 from imunity_bids.settings import Settings
 
 
-def preprocessing(settings: Settings) -> dict[str, Any]:
+def preprocessing(settings: Settings, template: Template) -> dict[str, Any]:
     """The part that decides the white-striped brain."""
     names = ("skull_strip", "brain_border", "registration", "template", "random_seed")
     chosen = {name: getattr(settings, name) for name in names}
     return chosen | {
+        "version": version(),
         "brain_weights": _brain_weights(settings),
-        "synthstrip_model": str(settings.synthstrip_model or ""),
+        "template_sha256": template.sha256,
     }
 
 
+def model(card: dict[str, Any]) -> dict[str, Any]:
+    """What of a bundle decides its output: the weights, and the architecture with its strength."""
+    return {"weights": card["sha256"], "architecture": card["architecture"]}
+
+
+def parameters(
+    settings: Settings, preprocessing: dict[str, Any], card: dict[str, Any], image: str, reference: ReferenceRequest
+) -> dict[str, Any]:
+    """All that decides a harmonized image, but the precision that the models ran in; `image` is its file's SHA256."""
+    return {
+        "image": image,
+        "preprocessing": preprocessing,
+        "model": model(card),
+        "reference": {"label": reference.label, "kind": reference.kind, "sha256": reference.sha256},
+        "slices": settings.reference_slices,
+        "spaces": sorted(settings.output_spaces),
+    }
+
+
+def parameters_hash(parameters: dict[str, Any], precision: str) -> str:
+    """Hash of the parameters and of the precision that ran."""
+    return digest({**parameters, "precision": precision})
+
+
+def precision_serves(settings: Settings, ran: str, fallbacks: list[str]) -> bool:
+    """True where an image that was made in precision `ran` need not be made again.
+
+    Half precision is for GPUs: on a CPU float32 runs, whatever is asked. A run that had to leave the GPU would have to
+    do so again.
+    """
+    if ran == settings.precision:
+        return True
+    if ran == "float32":
+        return not settings.device.startswith("cuda") or bool(fallbacks)
+    return bool(fallbacks) and set(ran.split("+")) == {settings.precision, "float32"}
+
+
 def _brain_weights(settings: Settings) -> str:
-    """Hash of the network that cuts out the brain, by its card; empty where none is asked."""
-    if settings.skull_strip not in ("auto", "network"):
-        return ""
-    return read_card((settings.brain_model or BRAIN_NETWORK) / "card.json").get("sha256", "")
+    """Hash of the network that cuts out the brain; empty where there is none."""
+    if settings.skull_strip == "synthstrip":
+        weights = Path(settings.synthstrip_model or "")
+        return sha256(weights) if weights.is_file() else ""
+    if settings.skull_strip in ("auto", "network"):
+        return read_card((settings.brain_model or BRAIN_NETWORK) / "card.json").get("sha256", "")
+    return ""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from imunity_bids.bids.inputs import T1w, check_dataset, find_t1w
-from imunity_bids.bids.outputs import derivative, sidecar_of
-from imunity_bids.hashes import digest, sha256
+from imunity_bids.bids.inputs import Dataset, T1w, check_dataset, find_t1w
+from imunity_bids.bids.outputs import sidecar_of
+from imunity_bids.bids.products import HARMONIZED, Products
+from imunity_bids.hashes import sha256
 from imunity_bids.image.template import load_template
-from imunity_bids.models.card import find_bundle, read_card
-from imunity_bids.plan.parameters import preprocessing
+from imunity_bids.models.card import find_bundle, read_card, reference_hashes
+from imunity_bids.plan.parameters import parameters, parameters_hash, precision_serves, preprocessing
 from imunity_bids.plan.requests import ReferenceRequest, resolve_references
 from imunity_bids.settings import Settings
 
@@ -27,30 +29,33 @@ class Plan:
     bundle: Path
     card: dict
     space: str  # label of the template for `space-`
+    preprocessing: dict[str, Any]  # what decides the white-striped brain
 
-    def parameters(self, image_sha256: str, reference: ReferenceRequest) -> str:
-        """Hash of all that decides a harmonized image."""
-        return digest(
-            {
-                "image": image_sha256,
-                "preprocessing": preprocessing(self.settings),
-                "weights": self.card["sha256"],
-                "reference": reference.sha256,
-                "slices": self.settings.reference_slices,
-                "precision": self.settings.precision,
-                "spaces": sorted(self.settings.output_spaces),
-            }
-        )
+    def parameters(self, image_sha256: str, reference: ReferenceRequest) -> dict[str, Any]:
+        """All that decides a harmonized image."""
+        return parameters(self.settings, self.preprocessing, self.card, image_sha256, reference)
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""
-        return "harmonized" if reference == self.references[0] else f"harmonized+{reference.label}"
+        return HARMONIZED if reference == self.references[0] else f"{HARMONIZED}+{reference.label}"
+
+    @property
+    def descriptions(self) -> list[str]:
+        """Of all references."""
+        return [self.description(reference) for reference in self.references]
+
+    @property
+    def native(self) -> bool:
+        """True where harmonized images are wanted on the scan's own voxels, too."""
+        return "T1w" in self.settings.output_spaces
+
+    def products(self, image: T1w) -> Products:
+        """Paths of all that is made of an image."""
+        return Products(self.settings.output_dir, image, self.space)
 
     def harmonized(self, image: T1w, reference: ReferenceRequest) -> Path:
         """Path of the harmonized image in template space."""
-        desc = self.description(reference)
-        folder = self.settings.output_dir
-        return derivative(folder, image, "T1w", ".nii.gz", space=self.space, res="1", desc=desc)
+        return self.products(image).harmonized(self.description(reference))
 
 
 def make_plan(settings: Settings) -> Plan:
@@ -59,28 +64,28 @@ def make_plan(settings: Settings) -> Plan:
     bundle = find_bundle(settings.model)
     card = read_card(bundle / "bundle.json")
     template = load_template(settings.template)
-    references = resolve_references(settings, dict.fromkeys(card["references"], card["sha256"]["references"]))
-    images = find_t1w(
-        settings.bids_dir,
-        settings.participants,
-        settings.sessions,
-        settings.bids_filter_file,
-        settings.bids_database_dir,
-    )
-    empty = Plan(settings, (), (), tuple(references), bundle, card, template.label)
-    done = tuple(image for image in images if not settings.force and is_done(empty, image))
-    todo = tuple(image for image in images if image not in done)
-    return Plan(settings, todo, done, tuple(references), bundle, card, template.label)
+    dataset = Dataset(settings.bids_dir, settings.bids_database_dir)
+    images = find_t1w(dataset, settings.participants, settings.sessions, settings.bids_filter_file)
+    references = tuple(resolve_references(settings, reference_hashes(bundle, card), dataset))
+    plan = Plan(settings, (), (), references, bundle, card, template.label, preprocessing(settings, template))
+    done = tuple(image for image in images if not settings.force and is_done(plan, image))
+    return replace(plan, images=tuple(image for image in images if image not in done), done=done)
 
 
 def is_done(plan: Plan, image: T1w) -> bool:
-    """All harmonized images are there, made with the same parameters from the same file."""
-    sidecars = [sidecar_of(plan.harmonized(image, reference)) for reference in plan.references]
-    if not all(path.is_file() for path in (image.path, *sidecars)):
+    """Everything that is made of the image is there, made with the same parameters from the same file."""
+    products = plan.products(image)
+    if not all(path.is_file() for path in (image.path, *products.files(plan.descriptions, plan.native))):
         return False
-    fingerprint = sha256(image.path)
-    for sidecar, reference in zip(sidecars, plan.references, strict=True):
-        found = json.loads(sidecar.read_text(encoding="utf-8"))
-        if found["Harmonization"]["ParametersHash"] != plan.parameters(fingerprint, reference):
-            return False
-    return True
+    try:
+        fingerprint = sha256(image.path)
+        return all(_is_current(plan, sidecar_of(plan.harmonized(image, r)), fingerprint, r) for r in plan.references)
+    except (OSError, ValueError, KeyError, TypeError):  # the scan or a sidecar cannot be read: make it again
+        return False
+
+
+def _is_current(plan: Plan, sidecar: Path, fingerprint: str, reference: ReferenceRequest) -> bool:
+    made = json.loads(sidecar.read_text(encoding="utf-8"))["Harmonization"]
+    if not precision_serves(plan.settings, made["Precision"], made["Fallbacks"]):
+        return False
+    return made["ParametersHash"] == parameters_hash(plan.parameters(fingerprint, reference), made["Precision"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from imunity_bids.bids.inputs import T1w, find_t1w, participants_of_site
+from imunity_bids.bids.inputs import Dataset, T1w, check_twin, find_t1w, participants_of_site
 from imunity_bids.errors import InputMissing, Usage
 from imunity_bids.hashes import digest, sha256
+from imunity_bids.image.conform import check_readable
 from imunity_bids.settings import Settings
+
+log = logging.getLogger(__name__)
 
 MOST_OF_A_SITE = 10  # participants whose mean stands for a site: more cost time and change the mean little
 
@@ -20,38 +24,45 @@ class ReferenceRequest:
 
     label: str  # letters and digits, for `desc-harmonized+LABEL`
     kind: str  # bundle, file, participant, site
+    sha256: str  # of the bundle's tensors, of the image, or of the hashes of several images
     images: tuple[T1w, ...] = ()
-    sha256: str = field(default="")
+    image_sha256: tuple[str, ...] = ()
+
+    @property
+    def scans(self) -> list[dict[str, str]]:
+        """The scans that it is made from, for the sidecar."""
+        uris = [image.path.as_uri() if self.kind == "file" else image.uri for image in self.images]
+        return [{"Scan": uri, "SHA256": sha} for uri, sha in zip(uris, self.image_sha256, strict=True)]
 
 
-def resolve_references(settings: Settings, bundled: dict[str, str]) -> list[ReferenceRequest]:
+def resolve_references(settings: Settings, bundled: dict[str, str], dataset: Dataset) -> list[ReferenceRequest]:
     """All references of a run, the first being the main one.
 
     Parameters
     ----------
     bundled
-        Labels of the references in the bundle and the hash that stands for them.
+        Labels of the references in the bundle and their hashes.
 
     Raises
     ------
     Usage, InputMissing, NothingSelected
         A reference that does not exist, or two with the same label.
     """
-    requests = [_resolve(spec, settings, bundled) for spec in settings.references]
+    requests = [_resolve(spec, settings, bundled, dataset) for spec in settings.references]
     labels = [request.label for request in requests]
     if doubles := {label for label in labels if labels.count(label) > 1}:
         raise Usage(f"--reference: two references are called {', '.join(doubles)}")
     return requests
 
 
-def _resolve(spec: str, settings: Settings, bundled: dict[str, str]) -> ReferenceRequest:
+def _resolve(spec: str, settings: Settings, bundled: dict[str, str], dataset: Dataset) -> ReferenceRequest:
     if spec in bundled:
-        return ReferenceRequest(spec, "bundle", sha256=bundled[spec])
+        return ReferenceRequest(spec, "bundle", bundled[spec])
     if spec.startswith("site:"):
-        return _of_site(spec.removeprefix("site:"), settings)
+        return _of_site(spec.removeprefix("site:"), settings, dataset)
     if match := re.fullmatch(r"sub-([A-Za-z0-9+]+)(?:_ses-([A-Za-z0-9+]+))?", spec):
         sessions = (match[2],) if match[2] else ()
-        images = find_t1w(settings.bids_dir, (match[1],), sessions, settings.bids_filter_file)
+        images = find_t1w(dataset, (match[1],), sessions, settings.bids_filter_file)
         return _of_images(spec, "participant", images[:1])
     path = Path(spec)
     if not path.is_file():
@@ -59,20 +70,32 @@ def _resolve(spec: str, settings: Settings, bundled: dict[str, str]) -> Referenc
             f"--reference {spec}: no such file; "
             f"give {', '.join(sorted(bundled))}, a T1w file, sub-XX[_ses-YY] or site:NAME"
         )
-    image = T1w(path.absolute(), path.absolute().parent, (("sub", "reference"),))
-    return _of_images(path.name.split(".nii")[0], "file", [image])
+    label = _label(path.name.split(".nii")[0])
+    image = T1w(path.absolute(), path.absolute().parent, (("sub", f"reference{label}"),))
+    return _of_images(label, "file", [image])
 
 
-def _of_site(site: str, settings: Settings) -> ReferenceRequest:
+def _of_site(site: str, settings: Settings, dataset: Dataset) -> ReferenceRequest:
+    """The first `MOST_OF_A_SITE` participants of the site, by label; the sidecar names them."""
     labels = participants_of_site(settings.bids_dir, settings.site_column, site)
-    images = find_t1w(settings.bids_dir, filter_file=settings.bids_filter_file)
+    images = find_t1w(dataset, filter_file=settings.bids_filter_file)
     first = {image.subject: image for image in reversed(images) if image.subject in labels}
     if not first:
         raise InputMissing(f"--reference site:{site}: none of its participants has a T1w image")
-    return _of_images(site, "site", [first[subject] for subject in sorted(first)][:MOST_OF_A_SITE])
+    chosen = [first[subject] for subject in sorted(first)][:MOST_OF_A_SITE]
+    if len(chosen) < len(first):
+        log.info("--reference site:%s: the first %d of %d participants", site, len(chosen), len(first))
+    return _of_images(site, "site", chosen)
 
 
 def _of_images(name: str, kind: str, images: list[T1w]) -> ReferenceRequest:
-    hashes = [sha256(image.path) for image in images]
+    for image in images:
+        check_readable(image.path)
+        check_twin(image)
+    hashes = tuple(sha256(image.path) for image in images)
     whole = hashes[0] if len(hashes) == 1 else digest(hashes)
-    return ReferenceRequest(re.sub(r"[^A-Za-z0-9]", "", name) or "reference", kind, tuple(images), whole)
+    return ReferenceRequest(_label(name), kind, whole, tuple(images), hashes)
+
+
+def _label(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", name) or "reference"

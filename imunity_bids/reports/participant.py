@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,7 +16,8 @@ import nibabel as nib
 import numpy as np
 
 from imunity_bids.bids.inputs import T1w
-from imunity_bids.bids.outputs import derivative, sidecar_of, write_text
+from imunity_bids.bids.outputs import sidecar_of, write_text
+from imunity_bids.bids.products import Products
 from imunity_bids.image.conform import conform, read_image
 from imunity_bids.image.template import load_template
 from imunity_bids.plan.crash import Failure
@@ -28,27 +30,42 @@ log = logging.getLogger(__name__)
 TEMPLATE = Path(__file__).parents[1] / "data" / "report.html.j2"
 
 
-def write_reports(plan: Plan, images: list[T1w], failures: Mapping[str, Failure]) -> None:
-    """Reports of all participants that the run touched, as many at once as the run may use processes."""
-    key = lambda image: (image.subject, image.session or "")  # noqa: E731
-    groups = [tuple(group) for _, group in groupby(sorted(images, key=key), key=key)]
-    if min(len(groups), plan.settings.nprocs) < 2:
-        for group in groups:
-            write_report(plan, group, failures)
-        return
-    with ProcessPoolExecutor(min(len(groups), plan.settings.nprocs), get_context("forkserver")) as pool:
-        for done in [pool.submit(write_report, plan, group, dict(failures)) for group in groups]:
-            done.result()
+def write_reports(plan: Plan, images: list[T1w], failures: Mapping[str, Failure], methods: str) -> list[str]:
+    """Reports of all participants that the run touched, as many at once as the run may use processes.
+
+    Returns the names of those that could not be written; why is logged. One of them does not stop the others.
+    """
+    images = sorted(images, key=lambda image: (image.person, image.stem))
+    groups = [tuple(group) for _, group in groupby(images, key=lambda image: image.person)]
+    workers = min(len(groups), plan.settings.nprocs)
+    if workers < 2:
+        jobs = [partial(write_report, plan, group, failures, methods) for group in groups]
+        return _names_of_failed(groups, jobs)
+    with ProcessPoolExecutor(workers, get_context("forkserver")) as pool:
+        waiting = [pool.submit(write_report, plan, group, dict(failures), methods) for group in groups]
+        return _names_of_failed(groups, [future.result for future in waiting])
 
 
-def write_report(plan: Plan, images: tuple[T1w, ...], failures: Mapping[str, Failure]) -> Path:
+def _names_of_failed(groups: list[tuple[T1w, ...]], jobs: list[Callable[[], Path]]) -> list[str]:
+    failed = []
+    for group, job in zip(groups, jobs, strict=True):
+        try:
+            job()
+        except Exception as error:  # whatever it is, the other reports are written
+            log.error("the report of %s could not be written: %s: %s", group[0].person, type(error).__name__, error)
+            log.debug("its traceback", exc_info=error)
+            failed.append(group[0].person)
+    return failed
+
+
+def write_report(plan: Plan, images: tuple[T1w, ...], failures: Mapping[str, Failure], methods: str) -> Path:
     """The report of one participant and session."""
     name = images[0].person
     sections = [section(plan, image, failures.get(image.stem)) for image in images]
-    return write_text(plan.settings.output_dir / f"{name}.html", render(plan, name, sections))
+    return write_text(plan.settings.output_dir / f"{name}.html", render(plan, name, sections, methods))
 
 
-def render(plan: Plan, name: str, sections: list[dict[str, Any]]) -> str:
+def render(plan: Plan, name: str, sections: list[dict[str, Any]], methods: str) -> str:
     """The HTML of one participant."""
     import jinja2
 
@@ -61,22 +78,24 @@ def render(plan: Plan, name: str, sections: list[dict[str, Any]]) -> str:
         bundle=f"{plan.card['name']} {plan.card['version']}",
         template=plan.settings.template,
         status=plan.card.get("status"),
-        methods=citation(plan),
+        methods=citation(methods),
         toml=plan.settings.to_toml(),
     )
 
 
 def section(plan: Plan, image: T1w, failure: Failure | None) -> dict[str, Any]:
-    """What the template shows of one image: pictures and numbers, or why it failed."""
+    """What the template shows of one image: pictures and numbers, or why it failed, or which files are missing."""
     content: dict[str, Any] = {"stem": image.stem, "path": str(image.path), "failure": failure, "results": []}
-    main = plan.harmonized(image, plan.references[0])
-    if failure or not sidecar_of(main).is_file():
+    products = plan.products(image)
+    if failure or not sidecar_of(products.harmonized(plan.descriptions[0])).is_file():
         return content
-    out, space = plan.settings.output_dir, {"space": plan.space, "res": "1"}
-    native = _read(derivative(out, image, "T1w", ".nii.gz", desc="preproc"))
-    native_mask = _read(derivative(out, image, "mask", ".nii.gz", desc="brain"))[1] > 0
-    striped = _read(derivative(out, image, "T1w", ".nii.gz", **space, desc="preproc"))[1]
-    mask = _read(derivative(out, image, "mask", ".nii.gz", **space, desc="brain"))[1] > 0
+    promised = products.files(plan.descriptions, plan.native)
+    if missing := [path.name for path in promised if not path.is_file()]:
+        return content | {"missing": missing}
+    native = _read(products.native_t1w)
+    native_mask = _read(products.native_mask)[1] > 0
+    striped = _read(products.template_t1w)[1]
+    mask = _read(products.template_mask)[1] > 0
     template = load_template(plan.settings.template)
     box = figures.mask_box(mask | template.mask)
     ones = (1.0, 1.0, 1.0)
@@ -87,22 +106,22 @@ def section(plan: Plan, image: T1w, failure: Failure | None) -> dict[str, Any]:
         "template": figures.mosaic(brain, box, ones, template.mask),
         "before": figures.mosaic(striped, box, ones, limits=(0, 1)),
     }
-    for reference in plan.references:
-        path = plan.harmonized(image, reference)
-        if sidecar_of(path).is_file():
-            content["results"].append(_result(path, image, mask, striped, box))
+    content["results"] = [_result(products, description, mask, striped, box) for description in plan.descriptions]
     content["sidecar"] = content["results"][0]["sidecar"]
     return content
 
 
-def _result(path: Path, image: T1w, mask: np.ndarray, striped: np.ndarray, box: tuple[slice, ...]) -> dict[str, Any]:
+def _result(
+    products: Products, description: str, mask: np.ndarray, striped: np.ndarray, box: tuple[slice, ...]
+) -> dict[str, Any]:
     """One harmonized image: after, difference, uncertainty, histograms, numbers."""
+    path = products.harmonized(description)
     sidecar = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
     after = _read(path)[1]
-    uncertainty = _read(path.with_name(path.name.replace("desc-harmonized", "desc-uncertainty")))[1]
+    uncertainty = _read(products.uncertainty(description))[1]
     quantiles = np.array(sidecar["Harmonization"]["ReferenceQuantiles"])
     curves = {
-        "raw": _raw_density(image),
+        "raw": _raw_density(products.source),
         "white-striped": figures.density(striped[mask], (0, 1)),
         "harmonized": figures.density(after[mask], (0, 1)),
         "reference": figures.density_of_quantiles(quantiles, (0, 1)),

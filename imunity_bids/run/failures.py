@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 
+from imunity_bids.bids.inputs import check_twin
 from imunity_bids.errors import OK, SOME_FAILED, DiskError, ImunityError
 from imunity_bids.image.conform import check_readable
 from imunity_bids.plan.crash import Failure, crash_file, read_crash, reference_crash_file, write_crash
@@ -19,6 +20,7 @@ def set_unreadable_aside(plan: Plan) -> tuple[Plan, list[Failure]]:
     for image in plan.images:
         try:
             check_readable(image.path)
+            check_twin(image)
             readable.append(image)
         except ImunityError as error:
             write_crash(crash_file(plan, image), "reading", error)

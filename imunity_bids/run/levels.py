@@ -11,7 +11,7 @@ from dataclasses import replace
 from imunity_bids.bids.outputs import anat_folder, write_text
 from imunity_bids.bids.sidecars import write_dataset_files
 from imunity_bids.bids.tables import write_scans_table
-from imunity_bids.errors import OK, InputMissing
+from imunity_bids.errors import OK, SOME_FAILED, InputMissing
 from imunity_bids.plan.crash import Failure
 from imunity_bids.plan.plan import Plan, make_plan
 from imunity_bids.qc.measures import COLUMNS
@@ -36,15 +36,18 @@ def participant_level(settings: Settings) -> int:
     if settings.dry_run:
         print(_listing(plan))
         return OK
+    from imunity_bids.workflows.participants import methods_text
+
     with _log_file(settings):
-        _prepare(plan)
-        failures: list[Failure] = []
+        methods = methods_text(plan)
+        _prepare(plan, methods)
+        failures, left = [], 0
         with scratch_folder(settings) as scratch:
             if not settings.reports_only and plan.images:
                 at_work = replace(plan, settings=replace(plan.settings, work_dir=scratch))
-                failures = _run(at_work, keep=bool(settings.work_dir))
-            _conclude(plan, failures)
-    return exit_code(plan, failures)
+                failures, left = _run(at_work, keep=bool(settings.work_dir))
+            unreported = _conclude(plan, failures, left, methods)
+    return exit_code(plan, failures) or (SOME_FAILED if unreported else OK)
 
 
 def group_level(settings: Settings) -> int:
@@ -87,10 +90,10 @@ def _log_file(settings: Settings) -> Iterator[None]:
         handler.close()
 
 
-def _prepare(plan: Plan) -> None:
+def _prepare(plan: Plan, methods: str) -> None:
     settings = plan.settings
     write_text(settings.logs / f"imunity_{settings.run_id}.toml", settings.to_toml())
-    write_dataset_files(settings.output_dir, settings.bids_dir, citation(plan))
+    write_dataset_files(settings.output_dir, settings.bids_dir, citation(methods))
     if status := plan.card.get("status"):
         log.warning("model %s %s: %s", plan.card["name"], plan.card["version"], status)
     log.info(
@@ -102,8 +105,10 @@ def _prepare(plan: Plan) -> None:
     )
 
 
-def _run(plan: Plan, keep: bool) -> list[Failure]:
+def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
     """Run the workflow, a group of images at a time; intermediate files stay if the user wants to `keep` them.
+
+    Returns the failures, and how many images were not begun (`--stop-on-first-crash`).
 
     Nipype goes through a graph breadth first: all images would be half done, and their intermediate files on the disk,
     before the first is finished. So images go in groups, unless a cluster's queue does the ordering.
@@ -125,20 +130,22 @@ def _run(plan: Plan, keep: bool) -> list[Failure]:
             if not keep:
                 shutil.rmtree(settings.scratch / workflow.name, ignore_errors=True)
             if failures and settings.stop_on_first_crash:
-                break
-    return failures
+                return failures, len(plan.images[start + size :])
+    return failures, 0
 
 
-def _conclude(plan: Plan, failures: list[Failure]) -> None:
-    """Tables, reports, and one line for every failure."""
+def _conclude(plan: Plan, failures: list[Failure], left: int, methods: str) -> list[str]:
+    """Tables, reports, one line for every failure, and what was done; returns whose report could not be written."""
     from imunity_bids.reports.participant import write_reports
 
     images, out = [*plan.images, *plan.done], plan.settings.output_dir
     for anat, person in sorted({(anat_folder(out, image), image.person) for image in images}):
         write_scans_table(anat, person, COLUMNS)
-    write_reports(plan, images, {f.image.stem: f for f in failures})
-    write_dataset_files(out, plan.settings.bids_dir, citation(plan))
+    unreported = write_reports(plan, images, {f.image.stem: f for f in failures}, methods)
+    write_dataset_files(out, plan.settings.bids_dir, citation(methods))
     for failure in failures:
         log.error("%s failed (%s, code %d): %s", failure.image.path, failure.step, failure.code, failure.message)
-    done = len(images) - len(failures)
-    log.info("%d images done, %d failed; reports in %s", done, len(failures), out)
+    done = len(images) - len(failures) - left
+    not_begun = f", {left} not begun" if left else ""
+    log.info("%d images done, %d failed%s; reports in %s", done, len(failures), not_begun, out)
+    return unreported

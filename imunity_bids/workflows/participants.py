@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from nipype import Node, Workflow
 from nipype.interfaces.utility import Merge
@@ -13,114 +14,134 @@ from imunity_bids.hashes import digest, sha256
 from imunity_bids.interfaces.derivatives import WriteHarmonized, WritePreprocessed
 from imunity_bids.interfaces.harmonize import EncodeReference, Harmonize
 from imunity_bids.plan.crash import crash_file, reference_crash_file
-from imunity_bids.plan.parameters import preprocessing
+from imunity_bids.plan.parameters import model
 from imunity_bids.plan.plan import Plan
 from imunity_bids.plan.requests import ReferenceRequest
-from imunity_bids.workflows.preprocess import init_preprocess_wf, node
+from imunity_bids.workflows.nodes import make_node, volume_gb
+from imunity_bids.workflows.preprocess import init_preprocess_wf, preprocessing_text
 
 
 def init_participants_wf(plan: Plan) -> Workflow:
-    """The whole run. An image that serves as input and as reference is preprocessed once."""
+    """The whole run. An image that serves as input and as reference is preprocessed once.
+
+    Inputs, Outputs
+    ---------------
+    None to connect to: the plan names the images, and the results are files of the derivative dataset.
+    """
     workflow = Workflow("imunity_wf", base_dir=str(plan.settings.scratch))
     preprocessed: dict[Path, Workflow] = {}
 
     def preprocess(image: T1w) -> Workflow:
         if image.path not in preprocessed:
             name = _node_name(image.stem) + "_" + digest(str(image.path))[:6]
-            preprocessed[image.path] = init_preprocess_wf(image, plan.settings, crash_file(plan, image), name)
+            preprocessed[image.path] = init_preprocess_wf(image, plan, crash_file(plan, image), name)
             workflow.add_nodes([preprocessed[image.path]])
         return preprocessed[image.path]
 
-    encoders = {}
-    for reference in plan.references:
-        if reference.images:
-            encoders[reference.label] = _reference_source(plan, reference, workflow, preprocess)
+    encoded = {r.label: _reference(plan, r, workflow, preprocess) for r in plan.references if r.images}
     for image in plan.images:
-        _add_image(plan, image, workflow, preprocess(image), encoders)
+        _add_image(plan, image, workflow, preprocess(image), encoded)
     return workflow
 
 
 def _add_image(
-    plan: Plan, image: T1w, workflow: Workflow, preprocess: Workflow, encoders: dict[str, Node | str]
+    plan: Plan, image: T1w, workflow: Workflow, preprocess: Workflow, encoded: dict[str, Node | str]
 ) -> None:
-    settings = plan.settings
+    """Write what is preprocessed; for every reference harmonize and write."""
+    settings, size = plan.settings, volume_gb(image.path)
+    name, common = _node_name(image.stem), _common(plan, image)
     fingerprint = sha256(image.path)
-    name = _node_name(image.stem)
-    common = {
-        "source": str(image.path),
-        "bids_dir": str(settings.bids_dir),
-        "output_dir": str(settings.output_dir),
-        "template": settings.template,
-        "crash_file": str(crash_file(plan, image)),
-    }
-    write = node(WritePreprocessed(**common), f"write_{name}", settings, 1.5)
-    shared = [
-        ("outputs.conformed", "native_image"),
-        ("outputs.native_mask", "native_mask"),
-        ("outputs.template_mask", "template_mask"),
-        ("outputs.backward", "backward"),
-        ("outputs.brain_info", "brain"),
-        ("outputs.stripe_info", "stripe"),
-    ]
-    images = [
-        ("outputs.native_t1w", "native_t1w"),
-        ("outputs.striped", "template_t1w"),
-        ("outputs.forward", "forward"),
-    ]
-    workflow.connect(preprocess, "outputs.conformed", write, "native_image")
-    for start, end in [*shared[1:], *images]:
-        workflow.connect(preprocess, start, write, end)
-
+    write = make_node(
+        WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, 0.8 + 4 * size
+    )
+    for output, target in (
+        ("conformed", "native_image"),
+        ("native_mask", "native_mask"),
+        ("native_t1w", "native_t1w"),
+        ("template_mask", "template_mask"),
+        ("striped", "template_t1w"),
+        ("forward", "forward"),
+        ("backward", "backward"),
+        ("brain_info", "brain"),
+        ("stripe_info", "stripe"),
+    ):
+        workflow.connect(preprocess, f"outputs.{output}", write, target)
     for reference in plan.references:
-        model = {
-            "model": str(plan.bundle),
-            "device": settings.device,
-            "batch_size": settings.batch_size,
-            "precision": settings.precision,
-            "crash_file": common["crash_file"],
-        }
         label = _node_name(reference.label)
-        harmonize = node(Harmonize(**model), f"harmonize_{name}_to_{label}", settings, 2.5)
-        finish = node(
+        harmonize = make_node(
+            Harmonize(
+                model=str(plan.bundle),
+                device=settings.device,
+                use_gpu=settings.device.startswith("cuda"),
+                batch_size=settings.batch_size,
+                precision=settings.precision,
+                crash_file=common["crash_file"],
+            ),
+            f"harmonize_{name}_to_{label}",
+            settings,
+            2.0,
+            depends_on=digest(model(plan.card)),
+        )
+        finish = make_node(
             WriteHarmonized(
                 **common,
                 description=plan.description(reference),
-                native_space="T1w" in settings.output_spaces,
+                native_space=plan.native,
                 provenance=_provenance(plan, fingerprint, reference),
+                parameters=plan.parameters(fingerprint, reference),
             ),
             f"finish_{name}_to_{label}",
             settings,
-            1.5,
+            0.8 + 6 * size,
         )
-        source = encoders.get(reference.label)
-        if source is None:
-            harmonize.inputs.reference_label = reference.label
-        elif isinstance(source, str):
-            harmonize.inputs.reference_file = source
-        else:
-            workflow.connect(source, "out_file", harmonize, "reference_file")
-        workflow.connect(preprocess, "outputs.striped", harmonize, "in_file")
-        workflow.connect(preprocess, "outputs.template_mask", harmonize, "mask")
-        for start, end in shared:
-            workflow.connect(preprocess, start, finish, end)
-        workflow.connect(preprocess, "outputs.conform_info", finish, "conform")
-        workflow.connect(preprocess, "outputs.registration_info", finish, "registration")
-        workflow.connect(harmonize, "out_file", finish, "harmonized")
-        workflow.connect(harmonize, "uncertainty", finish, "uncertainty")
-        workflow.connect(harmonize, "info", finish, "info")
+        _give_reference(workflow, encoded.get(reference.label), reference, harmonize)
+        for output, node, target in (
+            ("striped", harmonize, "in_file"),
+            ("template_mask", harmonize, "mask"),
+            ("conformed", finish, "native_image"),
+            ("native_mask", finish, "native_mask"),
+            ("template_mask", finish, "template_mask"),
+            ("backward", finish, "backward"),
+            ("conform_info", finish, "conform"),
+            ("brain_info", finish, "brain"),
+            ("registration_info", finish, "registration"),
+            ("stripe_info", finish, "stripe"),
+        ):
+            workflow.connect(preprocess, f"outputs.{output}", node, target)
+        for output, target in (("out_file", "harmonized"), ("uncertainty", "uncertainty"), ("info", "info")):
+            workflow.connect(harmonize, output, finish, target)
         workflow.connect(write, "done", finish, "waited_for")
 
 
-def _reference_source(plan: Plan, reference: ReferenceRequest, workflow: Workflow, preprocess) -> Node | str:
+def _common(plan: Plan, image: T1w) -> dict[str, str]:
+    """Inputs of both steps that write."""
+    return {
+        "source": str(image.path),
+        "bids_dir": str(plan.settings.bids_dir),
+        "output_dir": str(plan.settings.output_dir),
+        "template": plan.settings.template,
+        "crash_file": str(crash_file(plan, image)),
+    }
+
+
+def _give_reference(workflow: Workflow, source: Node | str | None, reference: ReferenceRequest, node: Node) -> None:
+    """The reference of the bundle by its label, of an earlier run by its file, or as it comes from its own node."""
+    if source is None:
+        node.inputs.reference_label = reference.label
+    elif isinstance(source, str):
+        node.inputs.reference_file = source
+    else:
+        workflow.connect(source, "out_file", node, "reference_file")
+
+
+def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, preprocess) -> Node | str:
     """The node that encodes a reference, or its file where an earlier run left it."""
     settings = plan.settings
-    key = digest(
-        [reference.sha256, preprocessing(settings), plan.card["sha256"], settings.reference_slices, reference.label]
-    )
+    key = digest([reference.sha256, plan.preprocessing, model(plan.card), settings.reference_slices, reference.label])
     cache = settings.output_dir / ".imunity_cache" / f"{key}.safetensors"
     if cache.is_file():
         return str(cache)
-    encode = node(
+    encode = make_node(
         EncodeReference(
             label=reference.label,
             kind=reference.kind,
@@ -133,6 +154,7 @@ def _reference_source(plan: Plan, reference: ReferenceRequest, workflow: Workflo
         f"reference_{_node_name(reference.label)}",
         settings,
         1.5,
+        depends_on=digest(model(plan.card)),
     )
     for output, target in (("outputs.striped", "in_files"), ("outputs.template_mask", "masks")):
         merge = Node(Merge(len(reference.images)), name=f"merge_{target}_{_node_name(reference.label)}")
@@ -142,7 +164,7 @@ def _reference_source(plan: Plan, reference: ReferenceRequest, workflow: Workflo
     return encode
 
 
-def _provenance(plan: Plan, fingerprint: str, reference: ReferenceRequest) -> dict:
+def _provenance(plan: Plan, fingerprint: str, reference: ReferenceRequest) -> dict[str, Any]:
     hashes = plan.card["sha256"]
     return {
         "Bundle": {
@@ -150,14 +172,32 @@ def _provenance(plan: Plan, fingerprint: str, reference: ReferenceRequest) -> di
             "Version": plan.card["version"],
             "License": plan.card["license"],
             "SHA256": {name: value for name, value in hashes.items() if name != "references"},
+            "Architecture": plan.card["architecture"],
         },
-        "ParametersHash": plan.parameters(fingerprint, reference),
         "InputSHA256": fingerprint,
         "Seed": plan.settings.random_seed,
         "ReferenceSlices": plan.settings.reference_slices,
+        "ReferenceScans": reference.scans,
         "Template": plan.settings.template,
         "Registration": plan.settings.registration,
     }
+
+
+def methods_text(plan: Plan) -> str:
+    """What a run does, in sentences, each from where the step is built."""
+    return f"{preprocessing_text(plan)} {_models_text(plan)}"
+
+
+def _models_text(plan: Plan) -> str:
+    """The sentences of harmonization for the methods text."""
+    references = ", ".join(f"{reference.label} ({reference.kind})" for reference in plan.references)
+    return (
+        f"The models of the bundle {plan.card['name']} {plan.card['version']}, a histogram network and one model per "
+        "anatomical axis, gave each image the contrast of the reference "
+        f"({references}); the results of the three axes were fused by the voxelwise median. The uncertainty is the "
+        "absolute error that the networks of the bundle expect at each voxel, given the standard deviation of the "
+        "three axes."
+    )
 
 
 def _node_name(text: str) -> str:

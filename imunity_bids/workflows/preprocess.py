@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 from nipype import Node, Workflow
@@ -9,44 +10,66 @@ from nipype.interfaces.utility import IdentityInterface
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, Register, WhiteStripe
-from imunity_bids.settings import Settings
+from imunity_bids.plan.plan import Plan
+from imunity_bids.workflows.nodes import make_node, volume_gb
 
 OUTPUTS = (
     "conformed", "native_mask", "native_t1w", "template_mask", "striped", "forward", "backward",
     "conform_info", "brain_info", "registration_info", "stripe_info",
 )  # fmt: skip
 
+_EXTRACTION = {
+    "auto": "a 3D network trained on simulated heads (scans published without their skull were recognised and kept)",
+    "network": "a 3D network trained on simulated heads",
+    "ants": "deformable registration of a template with ANTs",
+    "synthstrip": "SynthStrip (Hoopes et al. 2022)",
+    "none": "the tool that was used before publication (the scans came without their skull)",
+}
 
-def node(interface: object, name: str, settings: Settings, mem_gb: float) -> Node:
-    """A node that takes the run's threads and asks for the memory that was seen on a 1 mm head."""
-    made = Node(interface, name=name, mem_gb=min(mem_gb, settings.mem_gb), n_procs=settings.omp_nthreads)
-    if "threads" in made.inputs.copyable_trait_names():
-        made.inputs.threads = settings.omp_nthreads
-    return made
 
+def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> Workflow:
+    """Conform, brain extraction, N4, registration, white stripe.
 
-def init_preprocess_wf(image: T1w, settings: Settings, crash_file: Path, name: str) -> Workflow:
-    """Conform, brain extraction, N4, registration, white stripe; results at the node `outputs`."""
-    conform = node(Conform(in_file=str(image.path)), "conform", settings, 1.0)
-    brain = node(
+    Inputs
+    ------
+    The raw image is set when the workflow is built; there is no node to connect to.
+
+    Outputs (of the node `outputs`)
+    -------------------------------
+    conformed, native_mask, native_t1w
+        The scan in RAS, its brain mask, and the scan without bias field, on the scan's own voxels.
+    template_mask, striped
+        Brain mask and white-striped brain in [0, 1] in template space.
+    forward, backward
+        ITK transforms: image to template, template to image.
+    conform_info, brain_info, registration_info, stripe_info
+        What was mended; method and measures of the mask; measures of the registration; the white-matter peak.
+    """
+    settings, size = plan.settings, volume_gb(image.path)
+    conform = make_node(Conform(in_file=str(image.path)), "conform", settings, 0.5 + 4 * size)
+    brain = make_node(
         ExtractBrain(
             method=settings.skull_strip,
             border=settings.brain_border,
             model=str(settings.brain_model or ""),
             synthstrip_model=str(settings.synthstrip_model or ""),
+            device=settings.device,
+            use_gpu=settings.device.startswith("cuda"),
         ),
         "brain",
         settings,
-        1.5,
+        1.2 + 6 * size,
+        depends_on=plan.preprocessing["brain_weights"],
     )
-    bias = node(CorrectBias(), "bias", settings, 1.5)
-    register = node(
+    bias = make_node(CorrectBias(), "bias", settings, 0.7 + 6 * size)
+    register = make_node(
         Register(template=settings.template, kind=settings.registration, seed=settings.random_seed),
         "register",
         settings,
-        2.0,
+        1.2 + 6 * size,
+        depends_on=plan.preprocessing["template_sha256"],
     )
-    stripe = node(WhiteStripe(), "stripe", settings, 1.0)
+    stripe = make_node(WhiteStripe(), "stripe", settings, 1.0)
     outputs = Node(IdentityInterface(list(OUTPUTS)), name="outputs")
     for step in (conform, brain, bias, register, stripe):
         step.inputs.crash_file = str(crash_file)
@@ -77,3 +100,14 @@ def init_preprocess_wf(image: T1w, settings: Settings, crash_file: Path, name: s
         ]
     )
     return workflow
+
+
+def preprocessing_text(plan: Plan) -> str:
+    """The sentences of these steps for the methods text."""
+    settings = plan.settings
+    return (
+        f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}; "
+        "intensity non-uniformity was corrected with N4 (Tustison et al. 2010) and the brain was registered to "
+        f"{settings.template} with ANTs ({settings.registration}; antspyx {metadata.version('antspyx')}). Intensities "
+        "were normalised by the white-matter peak (white stripe; Shinohara et al. 2014), placed at 0.7."
+    )

@@ -1,0 +1,92 @@
+"""Everything that is made of one image: where it lies, whether it is all there, and the mark that it is done.
+
+The mark is the sidecar of the harmonized image. It is written last and taken away before anything else is replaced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imunity_bids.bids.inputs import T1w
+from imunity_bids.bids.outputs import derivative, sidecar_of, transform_path
+
+HARMONIZED, UNCERTAINTY = "harmonized", "uncertainty"
+
+
+@dataclass(frozen=True)
+class Products:
+    """Paths of the derivatives of `source`. A `description` is a value of `desc-`: harmonized, harmonized+REFERENCE."""
+
+    out: Path
+    source: T1w
+    space: str  # label of the template
+
+    def _native(self, suffix: str, desc: str) -> Path:
+        return derivative(self.out, self.source, suffix, ".nii.gz", desc=desc)
+
+    def _in_template(self, suffix: str, desc: str) -> Path:
+        return derivative(self.out, self.source, suffix, ".nii.gz", space=self.space, res="1", desc=desc)
+
+    @property
+    def native_mask(self) -> Path:
+        """Brain mask on the scan's voxels."""
+        return self._native("mask", "brain")
+
+    @property
+    def native_t1w(self) -> Path:
+        """Without bias field, on the scan's voxels."""
+        return self._native("T1w", "preproc")
+
+    @property
+    def template_mask(self) -> Path:
+        """Brain mask in template space."""
+        return self._in_template("mask", "brain")
+
+    @property
+    def template_t1w(self) -> Path:
+        """White-striped brain in template space."""
+        return self._in_template("T1w", "preproc")
+
+    @property
+    def forward(self) -> Path:
+        """ITK transform, image to template."""
+        return transform_path(self.out, self.source, "T1w", self.space)
+
+    @property
+    def backward(self) -> Path:
+        """ITK transform, template to image."""
+        return transform_path(self.out, self.source, self.space, "T1w")
+
+    def harmonized(self, description: str) -> Path:
+        """Harmonized brain in template space; its sidecar is the mark."""
+        return self._in_template("T1w", description)
+
+    def native_harmonized(self, description: str) -> Path:
+        """The same on the scan's voxels."""
+        return self._native("T1w", description)
+
+    def uncertainty(self, description: str) -> Path:
+        """Expected error of that harmonized brain."""
+        return self._in_template("T1w", UNCERTAINTY + description.removeprefix(HARMONIZED))
+
+    def files(self, descriptions: list[str], native: bool) -> list[Path]:
+        """All that must be there once the image is done."""
+        images = [self.native_mask, self.native_t1w, self.template_mask, self.template_t1w]
+        for description in descriptions:
+            images += [self.harmonized(description), self.uncertainty(description)]
+            images += [self.native_harmonized(description)] if native else []
+        return [*images, *map(sidecar_of, images), self.forward, self.backward]
+
+    def others(self, descriptions: list[str]) -> list[Path]:
+        """Harmonized images of this source in this space that have another description."""
+        pattern = self.harmonized(f"{HARMONIZED}*")
+        own = {self.harmonized(description) for description in descriptions}
+        return sorted(path for path in pattern.parent.glob(pattern.name) if path not in own)
+
+    def unmark(self, descriptions: list[str]) -> None:
+        """Take the marks away, and what lies on the native grid, since it may not be made again."""
+        for description in descriptions:
+            sidecar_of(self.harmonized(description)).unlink(missing_ok=True)
+            for path in (native := self.native_harmonized(description), sidecar_of(native)):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,38 @@
+"""Nodes with the run's threads, the memory that their image needs, and all that their result depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nipype import Node
+
+from imunity_bids import version
+from imunity_bids.settings import Settings
+
+TYPICAL_GB = 0.036  # float32 voxels of a head of 1 mm, where a header cannot be read
+
+
+def make_node(interface: object, name: str, settings: Settings, mem_gb: float, depends_on: str = "") -> Node:
+    """A node of the run.
+
+    Parameters
+    ----------
+    mem_gb
+        What it takes at its peak (benchmarks/memory.py); no more than the run has, or it would never start.
+    depends_on
+        Hash of weights or templates: with other ones a kept work folder does not serve.
+    """
+    node = Node(interface, name=name, mem_gb=min(mem_gb, settings.mem_gb), n_procs=settings.omp_nthreads)
+    node.inputs.threads = settings.omp_nthreads
+    node.inputs.depends_on = f"{version()} {depends_on}"
+    return node
+
+
+def volume_gb(path: Path) -> float:
+    """Memory of the first volume of an image as float32, in GB, by its header."""
+    try:
+        return float(np.prod(nib.load(path).shape[:3])) * 4 / 1024**3
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError):  # its own step says what is wrong
+        return TYPICAL_GB
