@@ -67,3 +67,9 @@ class TryAgain(ImunityError):
     """A download failed that may work later."""
 
     code = 75
+
+
+class WorkerKilled(ImunityError):
+    """The process of a step ended without a word, most likely for want of memory."""
+
+    code = SOME_FAILED

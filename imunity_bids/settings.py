@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,9 @@ class Settings:
 
     def to_toml(self) -> str:
         """All options, as `--config-file` reads them."""
-        lines = [f"{name} = {_toml(value)}" for name, value in asdict(self).items() if value is not None]
-        return "\n".join(lines) + "\n"
+        import tomli_w
+
+        return tomli_w.dumps({name: _plain(value) for name, value in asdict(self).items() if value is not None})
 
     @classmethod
     def names(cls) -> set[str]:
@@ -72,11 +72,5 @@ class Settings:
         return {field.name for field in fields(cls)}
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    if isinstance(value, int | float):
-        return repr(value)
-    return json.dumps(str(value), ensure_ascii=False)
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value

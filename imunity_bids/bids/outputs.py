@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -38,9 +39,10 @@ def anat_folder(output_dir: Path, source: T1w) -> Path:
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a temporary file of the same folder and extension, then rename it.
+    """Let `write` fill a temporary file of the same folder and extension, then rename it once it is on the disk.
 
-    The file is locked meanwhile: one that nobody holds was left by a run that was killed (`remove_strays`).
+    The file is locked meanwhile: one that nobody holds was left by a run that was killed (`remove_strays`). Its mode is
+    what the umask says, whatever `write` makes of it: a group may share the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     extension = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
@@ -49,7 +51,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
         with open(temporary, "xb") as held:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(held, fcntl.LOCK_EX)
+            mode = os.fstat(held.fileno()).st_mode
             write(temporary)
+            temporary.chmod(mode)
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -39,7 +39,10 @@ def software() -> dict[str, str]:
 
 
 def image_sidecar(description: str, sources: list[str], space: str | None, uri: str) -> dict[str, Any]:
-    """Fields that every derivative has: `space` is the template's name, None for the grid of the raw image `uri`."""
+    """Fields that every derivative has.
+
+    `space` is the template's name, or None for the voxels of the raw image `uri`, whose axes are put in RAS order.
+    """
     kind = description.partition("+")[0]
     fields: dict[str, Any] = {"Description": DESCRIPTIONS[kind], "Sources": sources, "SpatialReference": space or uri}
     return fields if space is None else fields | {"Resolution": "1 mm isotropic, the template's grid"}
@@ -82,6 +85,8 @@ def descriptions(output_dir: Path) -> dict[str, str]:
     for path in output_dir.glob("sub-*/**/anat/*_desc-*+*.nii.gz"):
         label = path.name.rpartition("_desc-")[2].partition("_")[0]
         kind, _, reference = label.partition("+")
+        if kind not in DESCRIPTIONS:  # another program's
+            continue
         found[label] = f"{DESCRIPTIONS[kind]} (reference {reference})"
     return dict(sorted(found.items()))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imunity_bids.bids.outputs import sidecar_of, write_json, write_text
+from imunity_bids.bids.outputs import remove_strays, sidecar_of, write_json, write_text
 
 
 def write_scans_table(anat: Path, prefix: str, columns: Mapping[str, str]) -> None:
@@ -23,6 +23,7 @@ def write_scans_table(anat: Path, prefix: str, columns: Mapping[str, str]) -> No
         return
     lines = ["\t".join(["filename", *columns])]
     lines += ["\t".join([f"anat/{name}", *(_cell(row.get(c)) for c in columns)]) for name, row in rows.items()]
+    remove_strays(anat.parent)
     write_text(anat.parent / f"{prefix}_scans.tsv", "\n".join(lines) + "\n")
     described: dict[str, dict[str, Any]] = {"filename": {"Description": "Harmonized image"}}
     described |= {name: {"Description": text} for name, text in columns.items()}

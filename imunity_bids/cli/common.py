@@ -32,7 +32,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def set_up_logging(verbosity: int) -> None:
-    """Messages to standard error: warnings, with -v what happens, with -vv every detail."""
+    """Messages to standard error: what happens; with -v every detail of ours, with -vv Nipype's, too."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.captureWarnings(True)
     log.setLevel([logging.INFO, logging.DEBUG][min(verbosity, 1)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import re
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,13 @@ from imunity_bids.errors import InputMissing, UnknownLevel, Usage
 from imunity_bids.settings import DEFAULT_TEMPLATE, Settings
 
 LEVELS = ("participant", "group")
+FLAG = argparse.BooleanOptionalAction
 
 
-def build_parser() -> Parser:
-    """Names and defaults; `docs/options.md` is made from this."""
+def build_parser(where: str = "imunity") -> Parser:
+    """Names and defaults; `docs/options.md` is made from this. Errors begin with `where` the options come from."""
     parser = Parser(
-        "imunity",
+        where,
         description="Harmonize the T1-weighted images of a BIDS dataset with ImUnity.",
         formatter_class=HelpFormatter,
     )
@@ -49,7 +50,9 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("--bids-filter-file", type=Path, metavar="FILE", help='JSON, {"t1w": {"acquisition": "…"}}')
     group.add_argument("--bids-database-dir", type=Path, metavar="DIR", help="pybids database to use or create")
-    group.add_argument("--skip-bids-validation", action="store_true", help="do not check dataset_description.json")
+    group.add_argument(
+        "--skip-bids-validation", action=FLAG, default=False, help="do not check dataset_description.json"
+    )
 
 
 def _add_reference(group: argparse._ArgumentGroup) -> None:
@@ -98,18 +101,18 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
 
 def _add_operation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-w", "--work-dir", type=Path, metavar="DIR", help="scratch (default: OUTPUT_DIR/.imunity_work)")
-    group.add_argument("--clean-workdir", action="store_true", help="empty the folder of -w first")
-    group.add_argument("--force", action="store_true", help="redo what is done already")
-    group.add_argument("--stop-on-first-crash", action="store_true", help="do not go on with the other images")
-    group.add_argument("--dry-run", action="store_true", help="list what would run")
-    group.add_argument("--reports-only", action="store_true", help="write reports and tables of what is there")
-    group.add_argument("--write-graph", action="store_true", help="draw the workflow into logs/")
+    group.add_argument("--clean-workdir", action=FLAG, default=False, help="empty the folder of -w first")
+    group.add_argument("--force", action=FLAG, default=False, help="redo what is done already")
+    group.add_argument("--stop-on-first-crash", action=FLAG, default=False, help="do not go on with the other images")
+    group.add_argument("--dry-run", action=FLAG, default=False, help="list what would run")
+    group.add_argument("--reports-only", action=FLAG, default=False, help="write reports and tables of what is there")
+    group.add_argument("--write-graph", action=FLAG, default=False, help="draw the workflow into logs/")
     group.add_argument("--random-seed", type=int, default=1, metavar="N", help="of the registration's sampling")
     group.add_argument("--config-file", type=Path, metavar="FILE", help="TOML of options, as written into logs/")
 
 
 def parse(arguments: list[str] | None = None) -> Settings:
-    """Settings of a run.
+    """Settings of a run: what is typed, else what the configuration file says, else the defaults.
 
     Raises
     ------
@@ -119,33 +122,85 @@ def parse(arguments: list[str] | None = None) -> Settings:
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.config_file:
-        parser.set_defaults(**_read_config(options.config_file))
-        options = parser.parse_args(arguments)
+        typed = _given(parser, arguments)
+        written = _given(build_parser(f"--config-file {options.config_file}"), _read_config(options.config_file))
+        options = argparse.Namespace(**{**vars(options), **vars(written), **vars(typed)})
     if options.level not in LEVELS:
         raise UnknownLevel(f"unknown analysis level {options.level}: participant or group")
     for name in ("reference_slices", "batch_size", "nprocs", "omp_nthreads", "mem_gb"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise Usage(f"--{name.replace('_', '-')} {value}: must be above 0")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        raise Usage(f"--device {options.device}: auto, cpu, cuda or cuda:N")
     return _settings(options)
 
 
+def options_in_full(arguments: list[str]) -> tuple[list[str], list[Path]]:
+    """The options that are typed, as words that mean the same in any folder, and the paths among them."""
+    parser = build_parser()
+    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    words: list[str] = []
+    paths: list[Path] = []
+    for name, value in vars(_given(parser, arguments)).items():
+        if name not in actions:
+            continue
+        if name == "participants":  # @FILE: its labels
+            value = list(_labels(value, "sub-"))
+        elif name == "references":
+            value = [_absolute_if_file(reference) for reference in value]
+        elif name == "model":
+            value = _absolute_if_folder(value)
+        elif isinstance(value, Path):
+            value = _absolute(value)
+        words += _as_typed(actions[name], value, Path())
+        paths += [Path(item) for item in (value if isinstance(value, list) else [value]) if str(item).startswith("/")]
+    return words, paths
+
+
+def _given(parser: Parser, arguments: list[str] | None) -> argparse.Namespace:
+    """Only what is there, without defaults."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return parser.parse_args(arguments)
+
+
 def _settings(options: argparse.Namespace) -> Settings:
+    from imunity_bids.cli.resources import available_cores, available_memory_gb
+
     values = {name: value for name, value in vars(options).items() if name in Settings.names()}
-    cores = options.nprocs or available_cores()
+    values = {name: _absolute(value) if isinstance(value, Path) else value for name, value in values.items()}
     values |= {
-        "bids_dir": options.bids_dir.absolute(),
-        "output_dir": options.output_dir.absolute(),
-        "work_dir": options.work_dir.absolute() if options.work_dir else None,
         "participants": _labels(options.participants, "sub-"),
         "sessions": _labels(options.sessions, "ses-"),
-        "references": tuple(options.references or ["default"]),
+        "references": tuple(_absolute_if_file(reference) for reference in options.references or ["default"]),
+        "model": _absolute_if_folder(options.model),
         "output_spaces": tuple(options.output_spaces),
-        "nprocs": cores,
+        "nprocs": options.nprocs or available_cores(),
         "mem_gb": options.mem_gb or available_memory_gb(),
         "run_id": f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}",
     }
     return Settings(**values)
+
+
+def _absolute(path: Path) -> Path:
+    """Steps run in folders of their own, so no path may depend on where the command was given.
+
+    Links stay: a cluster's /data may be mounted elsewhere on each node.
+    """
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def _absolute_if_folder(model: str) -> str:
+    """A bundle's folder; the name of a shipped one stays a name."""
+    from imunity_bids.models.card import SHIPPED
+
+    shipped = (SHIPPED / model / "bundle.json").is_file()
+    return model if shipped or not Path(model).is_dir() else str(_absolute(Path(model)))
+
+
+def _absolute_if_file(reference: str) -> str:
+    return str(_absolute(Path(reference))) if reference.endswith((".nii", ".nii.gz")) else reference
 
 
 def _labels(given: list[str], prefix: str) -> tuple[str, ...]:
@@ -161,43 +216,35 @@ def _labels(given: list[str], prefix: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label.removeprefix(prefix) for label in labels))
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """Options of a TOML file; those of one run only (dataset, output, id) are left out."""
+def _read_config(path: Path) -> list[str]:
+    """Options of a TOML file as if they were typed; those of one run only (dataset, output, id) are left out."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputMissing(f"--config-file {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Usage(f"--config-file {path}: {error}") from error
-    known = {action.dest: action for action in build_parser()._actions}
+    known = {action.dest: action for action in build_parser()._actions if action.option_strings}
     for name in ("bids_dir", "output_dir", "level", "run_id"):
         content.pop(name, None)
     if unknown := sorted(set(content) - set(known)):
         raise Usage(f"--config-file {path}: unknown options {', '.join(unknown)}")
-    return {name: known[name].type(v) if known[name].type is Path else v for name, v in content.items()}
+    words = ["-", "-", "participant"]  # the positional arguments, which are those of the command line
+    for name, value in content.items():
+        words += _as_typed(known[name], value, path)
+    return words
 
 
-def available_cores() -> int:
-    """What affinity and the control group allow, not what the host has."""
-    cores = len(os.sched_getaffinity(0))
-    quota = _read_limit("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
-    return cores
-
-
-def available_memory_gb() -> float:
-    """Nine tenths of what is free, or of the control group's limit."""
-    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []
-    free = next((int(line.split()[1]) / 1024**2 for line in lines if line.startswith("MemAvailable")), 8.0)
-    limit = _read_limit("/sys/fs/cgroup/memory.max")
-    if limit.isdigit():
-        free = min(free, int(limit) / 1024**3)
-    return round(0.9 * free, 1)
-
-
-def _read_limit(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:  # no control groups of version 2 here
-        return ""
+def _as_typed(action: argparse.Action, value: Any, path: Path) -> list[str]:
+    """The words that give an option this value."""
+    option = action.option_strings[0]
+    if isinstance(action, argparse.BooleanOptionalAction):
+        if not isinstance(value, bool):
+            raise Usage(f"--config-file {path}: {action.dest} = {value!r} must be true or false")
+        return [option if value else action.option_strings[-1]]
+    if action.dest == "verbosity":
+        return [option] * int(value)
+    values = [str(item) for item in (value if isinstance(value, list) else [value])]
+    if action.nargs == "+":
+        return [option, *values] if values else []
+    return [f"{option}={item}" if option.startswith("--") else f"{option}{item}" for item in values]

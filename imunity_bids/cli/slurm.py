@@ -44,19 +44,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(options: argparse.Namespace, rest: list[str]) -> int:
-    from imunity_bids.cli.parser import parse
+    from imunity_bids.cli.parser import options_in_full, parse
     from imunity_bids.plan.plan import make_plan
+    from imunity_bids.run.folders import check_folders, keep_apart
     from imunity_bids.run.slurm import Cluster, submit, write_scripts
 
-    settings = parse([str(options.bids_dir), str(options.output_dir), "participant", *rest])
+    given = [str(options.bids_dir), str(options.output_dir), "participant"]
+    settings = parse([*given, *rest])
+    check_folders(settings)
+    keep_apart("--script-dir", options.script_dir.resolve(), "BIDS_DIR", settings.bids_dir.resolve())
     plan = make_plan(settings)
     if not plan.images:
         print(f"nothing to do: all {len(plan.done)} images are harmonized")
         return 0
+    words, paths = options_in_full([*given, *rest])
     cluster = Cluster(
         folder=options.script_dir.absolute(),
         image=options.image and options.image.absolute(),
-        binds=tuple(path.absolute() for path in options.bind),
+        binds=tuple(Path(path).absolute() for path in options.bind),
+        read_only=tuple(path for path in paths if path.exists()),
         max_jobs=options.max_jobs,
         cpus=options.cpus,
         mem_gb=options.task_mem_gb,
@@ -64,7 +70,7 @@ def _write(options: argparse.Namespace, rest: list[str]) -> int:
         gpu=options.gpu,
         sbatch=tuple(options.sbatch),
     )
-    script = write_scripts(plan, cluster, rest)
+    script = write_scripts(plan, cluster, words)
     if options.submit:
         return submit(script)
     print(f"look at {script.parent}, then: bash {script}")

@@ -40,13 +40,6 @@ class Compute:
         return "+".join(sorted(self.precisions))
 
 
-def resolve_device(name: str) -> str:
-    """`auto` is the GPU where there is one."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
-
-
 def to_slices(volume: np.ndarray, axis: str) -> Tensor:
     """(X, Y, Z) RAS -> (N, 1, H, W) along an axis."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, AXES.index(axis), 0), dtype=np.float32))[:, None]

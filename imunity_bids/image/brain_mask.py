@@ -12,6 +12,7 @@ import torch
 from scipy import ndimage
 
 from imunity_bids.errors import DataUnusable
+from imunity_bids.image.conform import EMPTY_SHARE
 from imunity_bids.image.resample import isotropic_grid, resample
 from imunity_bids.models.brain import FIELD, NECK_MM, SPACING_MM, BrainNet, normalise
 from imunity_bids.models.card import BRAIN_NETWORK, read_card
@@ -131,7 +132,7 @@ def is_stripped(image: nib.Nifti1Image, found: np.ndarray) -> bool:
         next to nothing beyond 6 mm from it.
     """
     data = np.asarray(image.dataobj)
-    if (data == 0).mean() < 0.35:
+    if (data == 0).mean() < EMPTY_SHARE:
         return False
     coarse = tuple(slice(None, None, max(1, round(2.0 / zoom))) for zoom in image.header.get_zooms()[:3])
     near = ndimage.binary_dilation(found[coarse], iterations=3)

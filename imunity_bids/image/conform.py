@@ -13,6 +13,7 @@ from imunity_bids.errors import DataUnusable, InputMissing
 
 SMALLEST_FIELD_MM = 60.0
 VOXEL_RANGE_MM = (0.1, 12.0)
+EMPTY_SHARE = 0.35  # of voxels that are exactly 0: a scan without its skull
 
 
 def read_image(path: Path) -> tuple[SpatialImage, np.ndarray]:
@@ -90,12 +91,19 @@ def _finite(data: np.ndarray, fixes: list[str]) -> np.ndarray:
 
 
 def _not_negative(data: np.ndarray, fixes: list[str]) -> np.ndarray:
-    """Ringing below zero is cut; an image centred on zero (z-scores) is lifted as a whole."""
+    """Ringing below zero is cut; an image centred on zero (z-scores) is lifted as a whole.
+
+    Where the background of a stripped scan was left at exactly 0, only the rest is lifted: it stays recognisable.
+    """
     share = float((data < 0).mean())
     if share > 0.05:
-        lift = -np.percentile(data, 0.1)
-        fixes.append(f"{share:.1%} of the voxels were negative: {lift:g} was added to all")
+        empty = data == 0
+        stripped = bool(empty.mean() > EMPTY_SHARE)
+        lift = -np.percentile(data[~empty] if stripped else data, 0.1)
+        fixes.append(f"{share:.1%} of the voxels were negative: {lift:g} was added to all" + " others" * stripped)
         data += np.float32(lift)
+        if stripped:
+            data[empty] = 0
     elif share > 0:
         fixes.append(f"{share:.2%} of the voxels were negative: set to 0")
     return np.maximum(data, 0, out=data)

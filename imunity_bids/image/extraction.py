@@ -14,6 +14,7 @@ import numpy as np
 from imunity_bids.errors import DataUnusable, InputMissing, Usage
 from imunity_bids.image import brain_mask
 from imunity_bids.models.card import BRAIN_NETWORK
+from imunity_bids.models.device import on_gpu_or_cpu, resolve_device
 
 
 def extract_brain(
@@ -38,8 +39,11 @@ def extract_brain(
         return _by_registration(image)
     if method == "synthstrip":
         return _by_synthstrip(image, synthstrip_model)
-    network = brain_mask.load_network(Path(model) if model else BRAIN_NETWORK, device)
-    brain = brain_mask.network_mask(image, network, border_mm)
+    folder = Path(model) if model else BRAIN_NETWORK
+    brain = on_gpu_or_cpu(
+        lambda where: brain_mask.network_mask(image, brain_mask.load_network(folder, where), border_mm),
+        resolve_device(device),
+    )
     if method == "auto" and brain_mask.is_stripped(image, brain.mask):
         return brain_mask.stripped_mask(image)
     return brain

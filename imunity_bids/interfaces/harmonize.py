@@ -76,9 +76,10 @@ class Harmonize(Interface):
         """See `harmonize.inference` and `harmonize.fidelity`."""
         from nipype.interfaces.base import isdefined
 
-        from imunity_bids.harmonize.inference import Compute, harmonize, resolve_device
+        from imunity_bids.harmonize.inference import Compute, harmonize
         from imunity_bids.harmonize.references import load_reference
         from imunity_bids.models.bundle import load_bundle
+        from imunity_bids.models.device import resolve_device
         from imunity_bids.qc.fidelity import fidelity
 
         given = self.inputs

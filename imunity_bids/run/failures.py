@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from imunity_bids.bids.inputs import check_twin
 from imunity_bids.errors import OK, SOME_FAILED, DiskError, ImunityError
@@ -29,22 +30,33 @@ def set_unreadable_aside(plan: Plan) -> tuple[Plan, list[Failure]]:
 
 
 def gather_failures(plan: Plan) -> list[Failure]:
-    """The images of a plan that were run and are not done."""
-    common = [read_crash(p) for r in plan.references if (p := reference_crash_file(plan, r)).is_file()]
+    """The images of a plan that were run and are not done, each with its reason, or its reference's."""
     failures = []
     for image in plan.images:
         if (path := crash_file(plan, image)).is_file():
             failures.append(Failure(image, **read_crash(path)))
         elif not is_done(plan, image):
-            failures.append(Failure(image, **(common[0] if common else _unexplained(plan.settings))))
+            failures.append(Failure(image, **(_of_references(plan) or _unexplained(plan.settings))))
     return failures
 
 
-def _unexplained(settings: Settings) -> dict[str, object]:
-    """Nothing was left behind: the disk is full, or a reference failed, or a worker was killed."""
+def _of_references(plan: Plan) -> dict[str, Any] | None:
+    """What the crash file of a reference, or of a scan that it is made from, says."""
+    for reference in plan.references:
+        files = [(reference.label, reference_crash_file(plan, reference))]
+        files += [(image.path.name, crash_file(plan, image)) for image in reference.images]
+        for name, path in files:
+            if path.is_file():
+                crash = read_crash(path)
+                return crash | {"message": f"its reference {reference.label} failed ({name}): {crash['message']}"}
+    return None
+
+
+def _unexplained(settings: Settings) -> dict[str, Any]:
+    """Nothing was left behind: the disk is full, or the whole run was stopped."""
     if shutil.disk_usage(settings.output_dir).free < 64 * 2**20:
         return {"code": DiskError.code, "step": "-", "message": f"no space left in {settings.output_dir}"}
-    message = "did not run: its reference failed, or a worker was killed (out of memory?); run the same command again"
+    message = "did not run to its end, and nothing says why (killed by the cluster?); run the same command again"
     return {"code": SOME_FAILED, "step": "-", "message": message}
 
 

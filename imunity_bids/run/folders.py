@@ -27,14 +27,14 @@ def check_folders(settings: Settings) -> None:
         something that is not ours.
     """
     dataset, out = settings.bids_dir.resolve(), settings.output_dir.resolve()
-    _keep_apart("OUTPUT_DIR", out, "BIDS_DIR", dataset, except_below=dataset / "derivatives")
+    keep_apart("OUTPUT_DIR", out, "BIDS_DIR", dataset, except_below=dataset / "derivatives")
     _check_owner(out)
     if settings.bids_database_dir:
-        _keep_apart("--bids-database-dir", settings.bids_database_dir.resolve(), "BIDS_DIR", dataset, except_below=out)
+        keep_apart("--bids-database-dir", settings.bids_database_dir.resolve(), "BIDS_DIR", dataset, except_below=out)
     if settings.work_dir is None:
         return
     work = settings.work_dir.resolve()
-    _keep_apart("--work-dir", work, "BIDS_DIR", dataset, except_below=out)
+    keep_apart("--work-dir", work, "BIDS_DIR", dataset, except_below=out)
     if work == out or work in out.parents:
         raise Usage(f"--work-dir {work} holds OUTPUT_DIR {out}; name a folder of its own")
     if settings.clean_workdir and not _is_own_work_folder(work):
@@ -79,7 +79,14 @@ def is_other_dataset(folder: Path, name: str) -> bool:
     return description.exists() and _description(description).get("Name") != name
 
 
-def _keep_apart(option: str, folder: Path, other_option: str, dataset: Path, except_below: Path) -> None:
+def keep_apart(option: str, folder: Path, other_option: str, dataset: Path, except_below: Path | None = None) -> None:
+    """Raise where a folder is the dataset, above it or in it; both paths are resolved.
+
+    Raises
+    ------
+    Usage
+        It is, and does not lie below the folder that is allowed.
+    """
     if except_below in folder.parents:
         return
     relations = ((folder == dataset, "is"), (folder in dataset.parents, "holds"), (dataset in folder.parents, "is in"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from imunity_bids.bids.outputs import anat_folder, write_text
+from imunity_bids.bids.outputs import anat_folder, remove_strays, write_text
 from imunity_bids.bids.sidecars import write_dataset_files
 from imunity_bids.bids.tables import write_scans_table
 from imunity_bids.errors import OK, SOME_FAILED, InputMissing
@@ -23,6 +23,7 @@ from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
 
+LOCAL = ("Linear", "MultiProc")  # plugins that run on this machine
 GROUP = 4  # images per process and group: enough to keep all processes busy, few enough for the disk
 
 
@@ -38,6 +39,7 @@ def participant_level(settings: Settings) -> int:
         return OK
     from imunity_bids.workflows.participants import methods_text
 
+    plan = replace(plan, settings=_ready(plan.settings))
     with _log_file(settings):
         methods = methods_text(plan)
         _prepare(plan, methods)
@@ -68,6 +70,18 @@ def _share_out(settings: Settings, images: int) -> Settings:
     return replace(settings, omp_nthreads=min(threads, settings.nprocs))
 
 
+def _ready(settings: Settings) -> Settings:
+    """Raise at once, not after the first image's registration, where a plugin or a device is not there.
+
+    With a plugin of one's own the steps run elsewhere, on machines whose devices are not known here.
+    """
+    from imunity_bids.models.device import resolve_device
+    from imunity_bids.workflows.execute import plugin
+
+    name, _ = plugin(settings)
+    return replace(settings, device=resolve_device(settings.device)) if name in LOCAL else settings
+
+
 def _listing(plan: Plan) -> str:
     references = ", ".join(f"{r.label} ({r.kind})" for r in plan.references)
     lines = [f"model {plan.card['name']} {plan.card['version']}, space {plan.space}, reference {references}"]
@@ -92,6 +106,8 @@ def _log_file(settings: Settings) -> Iterator[None]:
 
 def _prepare(plan: Plan, methods: str) -> None:
     settings = plan.settings
+    for folder in (settings.output_dir, settings.logs):
+        remove_strays(folder)
     write_text(settings.logs / f"imunity_{settings.run_id}.toml", settings.to_toml())
     write_dataset_files(settings.output_dir, settings.bids_dir, citation(methods))
     if status := plan.card.get("status"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from imunity_bids.errors import InputMissing
 from imunity_bids.plan.plan import Plan
+from imunity_bids.settings import Settings
 
 TEMPLATES = Path(__file__).parents[1] / "data" / "slurm"
 
@@ -21,6 +23,7 @@ class Cluster:
     folder: Path
     image: Path | None = None  # Singularity image
     binds: tuple[Path, ...] = ()
+    read_only: tuple[Path, ...] = ()  # what the options name
     max_jobs: int | None = None
     cpus: int = 2
     mem_gb: int = 8
@@ -74,10 +77,9 @@ def submit(script: Path) -> int:
     InputMissing
         There is no sbatch here.
     """
-    try:
-        return subprocess.run(["bash", str(script)], check=False).returncode
-    except FileNotFoundError as error:
-        raise InputMissing(f"there is no sbatch here; submit from a login node: bash {script}") from error
+    if shutil.which("sbatch") is None:
+        raise InputMissing(f"there is no sbatch here; submit from a login node: bash {script}")
+    return subprocess.run(["bash", str(script)], check=False).returncode
 
 
 def _command(plan: Plan, cluster: Cluster, more: str) -> str:
@@ -86,8 +88,15 @@ def _command(plan: Plan, cluster: Cluster, more: str) -> str:
         return shlex.join([sys.executable, "-m", "imunity_bids.cli.run"])
     settings = plan.settings
     binds = [f"{settings.bids_dir}:{settings.bids_dir}:ro", str(settings.output_dir), *map(str, cluster.binds)]
+    binds += [f"{path}:{path}:ro" for path in cluster.read_only if not _seen(path, settings, cluster)]
     words = ["--containall", "--cleanenv", *(["--nv"] if cluster.gpu else [])]
     for bind in binds:
         words += ["--bind", bind]
     runner = '"$(command -v apptainer || command -v singularity)" run'
     return f"{runner} {shlex.join(words)} {more} {shlex.quote(str(cluster.image))}"
+
+
+def _seen(path: Path, settings: Settings, cluster: Cluster) -> bool:
+    """A folder that is bound anyway holds it."""
+    bound = (settings.bids_dir, settings.output_dir, *cluster.binds)
+    return any(path.is_relative_to(folder) for folder in bound)

@@ -13,10 +13,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from imunity_bids.errors import InputMissing, Usage
+from imunity_bids.bids.outputs import write_text
+from imunity_bids.errors import DiskError, InputMissing, Usage
 from imunity_bids.settings import Settings
+from imunity_bids.workflows.workers import WorkersPlugin
 
 log = logging.getLogger(__name__)
+
+MULTIPROC = "MultiProc"  # runs as `WorkersPlugin`
+QUEUE_TRIES = 10  # a busy queue may not answer at once
 
 
 class Progress:
@@ -63,7 +68,10 @@ def execute(workflow: Any, settings: Settings, progress: Progress) -> None:
     name, arguments = plugin(settings)
     arguments["status_callback"] = progress
     try:
-        workflow.run(plugin=name, plugin_args=arguments)
+        if name == MULTIPROC:
+            workflow.run(plugin=WorkersPlugin(arguments))
+        else:
+            workflow.run(plugin=name, plugin_args=arguments)
     except (RuntimeError, NodeExecutionError) as error:  # its images are named, with their reason, by the caller
         log.debug("workflow ended with failed nodes: %s", error)
     if name == "SLURMGraph":
@@ -76,17 +84,32 @@ def _wait_for_slurm(folder: Path, seconds: float = 5) -> None:
     Those that depend on a failed one would stay in the queue forever; they are cancelled.
     """
     while True:
-        listing = subprocess.run(
-            ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%r|%o"],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
-        jobs = [line.split("|", 2) for line in listing.splitlines()]
-        ours = [(number, reason) for number, reason, command in jobs if Path(command).is_relative_to(folder)]
-        if dead := [number for number, reason in ours if reason == "DependencyNeverSatisfied"]:
-            subprocess.run(["scancel", *dead], check=True)
-        if len(dead) == len(ours):
+        ours = [(number, reason) for number, reason, script in _queue(seconds) if script.is_relative_to(folder)]
+        never = [number for number, reason in ours if reason == "DependencyNeverSatisfied"]
+        if never:
+            subprocess.run(["scancel", *never], check=True)
+        if len(never) == len(ours):
             return
         time.sleep(seconds)
+
+
+def _queue(seconds: float) -> list[tuple[str, str, Path]]:
+    """The user's jobs: number, reason for waiting, script. A scheduler that does not answer is asked again.
+
+    Raises
+    ------
+    DiskError
+        It does not answer `QUEUE_TRIES` times.
+    """
+    call = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%r|%o"]
+    for _ in range(QUEUE_TRIES):
+        answer = subprocess.run(call, capture_output=True, text=True)
+        if answer.returncode == 0:
+            jobs = [line.split("|", 2) for line in answer.stdout.splitlines()]
+            return [(number, reason, Path(script)) for number, reason, script in jobs]
+        log.warning("squeue does not answer: %s", answer.stderr.strip())
+        time.sleep(seconds)
+    raise DiskError(f"squeue failed {QUEUE_TRIES} times: {answer.stderr.strip()}; run the same command again later")
 
 
 def _configure(settings: Settings) -> dict[str, dict[str, str]]:
@@ -111,7 +134,7 @@ def _configure(settings: Settings) -> dict[str, dict[str, str]]:
     config.update_config(options)
     nipype_logging.update_logging(config)
     lines = [f"[{part}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items()) for part, values in options.items()]
-    (folder / "nipype.cfg").write_text("\n".join(lines))
+    write_text(folder / "nipype.cfg", "\n".join(lines))  # whole: other runs with this work folder read it
     os.environ |= {
         "NIPYPE_CONFIG_DIR": str(folder),
         "NIPYPE_NO_ET": "1",
@@ -122,24 +145,43 @@ def _configure(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 def plugin(settings: Settings) -> tuple[str, dict[str, Any]]:
-    """Nipype plugin and its arguments."""
+    """Name of Nipype's plugin and its arguments.
+
+    Raises
+    ------
+    InputMissing, Usage
+        `--use-plugin`: the file is missing, is no YAML, or names no plugin of Nipype.
+    """
     if settings.plugin_file is None:
         if settings.nprocs == 1:
             return "Linear", {}
-        return "MultiProc", {
-            "n_procs": settings.nprocs,
-            "memory_gb": settings.mem_gb,
-            "raise_insufficient": False,
-            "mp_context": "forkserver",  # torch and CUDA do not survive a plain fork
-        }
+        return MULTIPROC, _multiproc(settings)
     import yaml
+    from nipype.pipeline import plugins
 
+    option = f"--use-plugin {settings.plugin_file}"
     try:
         content = yaml.safe_load(settings.plugin_file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputMissing(f"--use-plugin {settings.plugin_file}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputMissing(f"{option}: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
-        raise Usage(f"--use-plugin {settings.plugin_file} is not YAML: {error}") from error
+        raise Usage(f"{option} is not YAML: {error}") from error
     if not isinstance(content, dict) or "plugin" not in content:
-        raise Usage(f"--use-plugin {settings.plugin_file}: needs a line plugin: NAME, and perhaps plugin_args:")
-    return content["plugin"], dict(content.get("plugin_args", {}))
+        raise Usage(f"{option}: needs a line plugin: NAME, and perhaps plugin_args:")
+    name, arguments = content["plugin"], content.get("plugin_args") or {}
+    known = sorted(found.removesuffix("Plugin") for found in dir(plugins) if found.endswith("Plugin"))
+    if name not in known:
+        raise Usage(f"{option}: Nipype has no plugin {name}; it has {', '.join(known)}")
+    if not isinstance(arguments, dict):
+        raise Usage(f"{option}: plugin_args must be a mapping of names to values")
+    return name, _multiproc(settings) | arguments if name == MULTIPROC else dict(arguments)
+
+
+def _multiproc(settings: Settings) -> dict[str, Any]:
+    return {
+        "n_procs": settings.nprocs,
+        "memory_gb": settings.mem_gb,
+        "n_gpu_procs": settings.omp_nthreads,  # a step asks for as many slots as threads: one of them at a time
+        "raise_insufficient": False,
+        "mp_context": "forkserver",  # torch and CUDA do not survive a plain fork
+    }

@@ -59,7 +59,7 @@ def test_one_task_per_participant_in_the_container(dataset: Path, cluster: Path)
         f"<--bind><{dataset}:{dataset}:ro><--bind><{out}>",
         f"<{image}><{dataset}><{out}><participant>",
         "<--nv>",
-        "<--reference><sub-01><--participant-label><02>",
+        "<--reference=sub-01><--participant-label><02>",
     ):
         assert words in log
     calls = (cluster / "calls").read_text().splitlines()
