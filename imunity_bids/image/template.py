@@ -11,11 +11,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from imunity_bids.errors import InputMissing, TryAgain, Usage
+from imunity_bids.image.white_stripe import white_stripe
 from imunity_bids.settings import DEFAULT_TEMPLATE
 
 BUILT_IN = "MNI152NLin2009aSym"
+CORE = (0.92, 1.10)  # of the template's own white-matter peak: intensities of its white core
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,13 @@ class Template:
         """Of voxels and grid: a template of the same name may change with the release of TemplateFlow."""
         parts = (np.asarray(self.brain.dataobj), self.mask, self.brain.affine)
         return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
+    @cached_property
+    def white_core(self) -> np.ndarray:
+        """Voxels (bool) well inside white matter: near the template's own peak, and so are their neighbours."""
+        data = np.asarray(self.brain.dataobj)
+        low, high = np.array(CORE) * white_stripe(data, self.mask).peak
+        return ndimage.binary_erosion((data > low) & (data < high) & self.mask)
 
 
 @lru_cache(maxsize=2)

@@ -13,7 +13,9 @@ WHITE_MATTER = 0.7
 BINS = 1000
 SMOOTHING = 0.015  # of the intensity range: about what the bandwidth rule of the original gives on a 1 mm brain
 RARE = 0.2  # a peak lower than this share of the highest is no tissue
-STRIPE = 0.05  # quantiles on both sides of the peak
+ENOUGH = 1000  # voxels, for a histogram
+AGREES = (0.96, 1.10)  # peak / median of the white core: 0.999 to 1.042 on 37 of 39 real scans, 0.60 and 0.95 on two
+# whose field N4 had left
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,8 @@ class WhiteStripe:
 
     peak: float
     width: float  # full width at half maximum, from the bright side: the dark side runs into gray matter
-    mean: float  # of the stripe
-    std: float
     zero: float  # intensity that becomes 0
+    from_template: bool = False  # the peak of the voxels where the template has white matter
 
     @property
     def scale(self) -> float:
@@ -43,33 +44,50 @@ def smoothed_histogram(values: np.ndarray, top: float | None = None) -> tuple[np
     return (edges[1:] + edges[:-1]) / 2, density / density.sum()
 
 
-def white_stripe(data: np.ndarray, mask: np.ndarray) -> WhiteStripe:
+def white_stripe(data: np.ndarray, mask: np.ndarray, core: np.ndarray | None = None) -> WhiteStripe:
     """Find the white-matter peak of a T1w image: the last peak of the histogram inside the brain that is not rare.
+
+    Parameters
+    ----------
+    core
+        Where white matter is known to lie (bool), from the template. Where the peak cannot be that of white matter,
+        with a strong field or an odd contrast, the peak of these voxels' own histogram takes its place.
 
     Raises
     ------
     DataUnusable
         There is no peak.
     """
-    core = ndimage.binary_erosion(mask, iterations=2)
-    values = data[core if core.sum() > 1000 else mask]
-    centres, density = smoothed_histogram(values)
-    peaks, _ = signal.find_peaks(np.pad(density, 1), height=RARE * density.max(), prominence=0.02 * density.max())
-    if len(peaks) == 0:
+    inner = ndimage.binary_erosion(mask, iterations=2)
+    values = data[inner if inner.sum() > ENOUGH else mask]
+    index, centres, density = _last_peak(values)
+    white = data[mask & core] if core is not None else np.array([])
+    from_template = len(white) >= ENOUGH and not (index is not None and _agree(float(centres[index]), white))
+    if from_template:
+        centres, density = smoothed_histogram(white)
+        index = int(density.argmax())
+    if index is None:
         raise DataUnusable("the histogram of the brain has no white-matter peak")
-    index = int(peaks[-1]) - 1
     peak = float(centres[index])
     below_half = int(np.argmax(np.append(density[index:], 0) < density[index] / 2)) - 1
-    quantile = float((values < peak).mean())
-    low, high = np.quantile(values, [max(0.0, quantile - STRIPE), min(1.0, quantile + STRIPE)])
-    stripe = values[(values >= low) & (values <= high)]
     return WhiteStripe(
         peak=peak,
         width=2 * float(centres[index + below_half] - peak),
-        mean=float(stripe.mean()),
-        std=float(stripe.std()),
         zero=float(min(0.0, values.min())),
+        from_template=from_template,
     )
+
+
+def _agree(peak: float, white: np.ndarray) -> bool:
+    """True where a peak can be that of the voxels of white matter."""
+    return AGREES[0] <= peak / max(float(np.median(white)), 1e-6) <= AGREES[1]
+
+
+def _last_peak(values: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:
+    """Index of the last peak that is not rare (None: there is none), bin centres, density."""
+    centres, density = smoothed_histogram(values)
+    peaks, _ = signal.find_peaks(np.pad(density, 1), height=RARE * density.max(), prominence=0.02 * density.max())
+    return (int(peaks[-1]) - 1 if len(peaks) else None), centres, density
 
 
 def to_model_scale(data: np.ndarray, mask: np.ndarray, stripe: WhiteStripe) -> tuple[np.ndarray, float]:

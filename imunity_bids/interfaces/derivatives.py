@@ -105,6 +105,7 @@ class _HarmonizedInputs(_Common):
     native_space = traits.Bool(False, usedefault=True, desc="also write on the native grid")
     conform = traits.Dict(mandatory=True)
     brain = traits.Dict(mandatory=True)
+    bias = traits.Dict(mandatory=True)
     registration = traits.Dict(mandatory=True)
     stripe = traits.Dict(mandatory=True)
     info = traits.Dict(mandatory=True, desc="of harmonization")
@@ -168,6 +169,7 @@ class WriteHarmonized(_Writer):
         numbers = {
             **given.brain["measures"],
             **given.registration,
+            "white_core_level": given.stripe["white_core_level"],
             "clipped": given.stripe["clipped"],
             "white_matter_peak": given.stripe["peak"],
             "white_matter_width": given.stripe["width"],
@@ -190,6 +192,7 @@ class WriteHarmonized(_Writer):
             },
             "HeaderFixes": given.conform["fixes"],
             "BrainExtraction": given.brain["method"],
+            "BiasFieldCorrection": given.bias["method"],
             "QualityControl": {"verdict": overall.verdict, "reason": overall.reason, **numbers},
         }
 
@@ -210,5 +213,11 @@ def _write_sidecar(path: Path, fields: dict[str, Any]) -> None:
     write_json(sidecar_of(path), fields)
 
 
-def _white_stripe(stripe: dict[str, float]) -> dict[str, float]:
-    return {"Peak": stripe["peak"], "Width": stripe["width"], "Scale": stripe["scale"], "PeakValue": 0.7}
+def _white_stripe(stripe: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "Peak": stripe["peak"],
+        "PeakFrom": "the template's white matter" if stripe["from_template"] else "the last peak of the histogram",
+        "Width": stripe["width"],
+        "Scale": stripe["scale"],
+        "PeakValue": 0.7,
+    }

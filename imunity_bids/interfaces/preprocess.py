@@ -149,14 +149,59 @@ class Register(Interface):
         }
 
 
+class _RefineInputs(Inputs):
+    conformed = File(exists=True, mandatory=True)
+    corrected = File(exists=True, mandatory=True, desc="by N4")
+    mask = File(exists=True, mandatory=True)
+    moved = File(exists=True, mandatory=True, desc="corrected image in template space")
+    moved_mask = File(exists=True, mandatory=True)
+    forward = File(exists=True, mandatory=True, desc="image to template")
+    backward = File(exists=True, mandatory=True, desc="template to image")
+    template = traits.Str(mandatory=True)
+
+
+class _RefineOutputs(TraitedSpec):
+    corrected = File(desc="image without bias field, float32")
+    moved = File(desc="the same in template space, not yet masked")
+    info = traits.Dict(desc="how the field was estimated")
+
+
+class RefineBias(Interface):
+    """N4 once more, with weights, where the template's white matter says that a field was left; else nothing."""
+
+    input_spec = _RefineInputs
+    output_spec = _RefineOutputs
+
+    def work(self, folder: Path) -> dict[str, Any]:
+        """See `image.bias_field`."""
+        from imunity_bids.image.ants_bridge import apply
+        from imunity_bids.image.bias_field import field_is_left, refined
+        from imunity_bids.image.template import load_template
+
+        given = self.inputs
+        template = load_template(given.template)
+        inside = load(given.moved_mask)[1] > 0
+        if not field_is_left(load(given.moved)[1], inside, template):
+            return {"corrected": given.corrected, "moved": given.moved, "info": {"method": "N4"}}
+        image, _ = load(given.conformed)
+        corrected = refined(image, load(given.mask)[1] > 0, template, Path(given.backward))
+        moved = np.maximum(apply(corrected, image, template.brain, Path(given.forward), "bSpline"), 0)
+        return {
+            "corrected": save(folder / "refined.nii", corrected, image),
+            "moved": save(folder / "template.nii", moved, template.brain),
+            "info": {"method": "N4, weighted by the template's white matter"},
+        }
+
+
 class _StripeInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="image in template space")
     mask = File(exists=True, mandatory=True)
+    template = traits.Str(mandatory=True, desc="where white matter lies")
 
 
 class _StripeOutputs(TraitedSpec):
     out_file = File(desc="brain in [0, 1], white matter at 0.7")
-    info = traits.Dict(desc="peak, width, scale, share clipped")
+    info = traits.Dict(desc="peak, width, scale, share clipped, level of the white core")
 
 
 class WhiteStripe(Interface):
@@ -167,11 +212,14 @@ class WhiteStripe(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `image.white_stripe`."""
-        from imunity_bids.image.white_stripe import to_model_scale, white_stripe
+        from imunity_bids.image.template import load_template
+        from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
 
         image, data = load(self.inputs.in_file)
         mask = load(self.inputs.mask)[1] > 0
-        stripe = white_stripe(data, mask)
+        core = load_template(self.inputs.template).white_core & mask
+        stripe = white_stripe(data, mask, core)
         scaled, clipped = to_model_scale(data, mask, stripe)
-        info = {**asdict(stripe), "scale": stripe.scale, "clipped": clipped}
+        level = float(np.median(scaled[core])) / WHITE_MATTER if core.any() else 0.0
+        info = {**asdict(stripe), "scale": stripe.scale, "clipped": clipped, "white_core_level": level}
         return {"out_file": save(folder / "striped.nii", scaled, image), "info": info}

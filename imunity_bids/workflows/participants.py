@@ -104,6 +104,7 @@ def _add_image(
             ("backward", finish, "backward"),
             ("conform_info", finish, "conform"),
             ("brain_info", finish, "brain"),
+            ("bias_info", finish, "bias"),
             ("registration_info", finish, "registration"),
             ("stripe_info", finish, "stripe"),
         ):

@@ -9,13 +9,13 @@ from nipype import Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
 
 from imunity_bids.bids.inputs import T1w
-from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, Register, WhiteStripe
+from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, RefineBias, Register, WhiteStripe
 from imunity_bids.plan.plan import Plan
 from imunity_bids.workflows.nodes import make_node, volume_gb
 
 OUTPUTS = (
     "conformed", "native_mask", "native_t1w", "template_mask", "striped", "forward", "backward",
-    "conform_info", "brain_info", "registration_info", "stripe_info",
+    "conform_info", "brain_info", "bias_info", "registration_info", "stripe_info",
 )  # fmt: skip
 
 _EXTRACTION = {
@@ -42,8 +42,9 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         Brain mask and white-striped brain in [0, 1] in template space.
     forward, backward
         ITK transforms: image to template, template to image.
-    conform_info, brain_info, registration_info, stripe_info
-        What was mended; method and measures of the mask; measures of the registration; the white-matter peak.
+    conform_info, brain_info, bias_info, registration_info, stripe_info
+        What was mended; method and measures of the mask; how the field was estimated; measures of the registration;
+        the white-matter peak.
     """
     settings, size = plan.settings, volume_gb(image.path)
     conform = make_node(Conform(in_file=str(image.path)), "conform", settings, 0.5 + 4 * size)
@@ -69,9 +70,11 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         1.2 + 6 * size,
         depends_on=plan.preprocessing["template_sha256"],
     )
-    stripe = make_node(WhiteStripe(), "stripe", settings, 1.0)
+    known = {"depends_on": plan.preprocessing["template_sha256"]}
+    refine = make_node(RefineBias(template=settings.template), "refine", settings, 1.2 + 6 * size, **known)
+    stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, 1.0, **known)
     outputs = Node(IdentityInterface(list(OUTPUTS)), name="outputs")
-    for step in (conform, brain, bias, register, stripe):
+    for step in (conform, brain, bias, register, refine, stripe):
         step.inputs.crash_file = str(crash_file)
 
     workflow = Workflow(name)
@@ -82,10 +85,19 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
             (brain, bias, [("out_file", "mask")]),
             (bias, register, [("out_file", "in_file")]),
             (brain, register, [("out_file", "mask")]),
-            (register, stripe, [("out_file", "in_file"), ("mask", "mask")]),
+            (conform, refine, [("out_file", "conformed")]),
+            (brain, refine, [("out_file", "mask")]),
+            (bias, refine, [("out_file", "corrected")]),
+            (
+                register,
+                refine,
+                [("out_file", "moved"), ("mask", "moved_mask"), ("forward", "forward"), ("backward", "backward")],
+            ),
+            (refine, stripe, [("moved", "in_file")]),
+            (register, stripe, [("mask", "mask")]),
             (conform, outputs, [("out_file", "conformed"), ("info", "conform_info")]),
             (brain, outputs, [("out_file", "native_mask"), ("info", "brain_info")]),
-            (bias, outputs, [("out_file", "native_t1w")]),
+            (refine, outputs, [("corrected", "native_t1w"), ("info", "bias_info")]),
             (
                 register,
                 outputs,

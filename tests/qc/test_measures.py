@@ -10,8 +10,8 @@ from imunity_bids.qc.verdict import Finding, verdict
 LIMITED = [measure for measure in MEASURES if measure.check or measure.failed]
 GOOD = {
     "brain_volume_ml": 1450, "mask_border_share": 0.0, "mask_stray_share": 0.0, "mask_unsure_share": 0.05,
-    "template_correlation": 0.5, "template_dice": 0.95, "clipped": 0.001, "contrast_before": 0.3,
-    "gradient_correlation": 0.99, "histogram_distance_change": -0.03, "mean_uncertainty": 0.01,
+    "template_correlation": 0.5, "template_dice": 0.95, "white_core_level": 0.98, "clipped": 0.001,
+    "contrast_before": 0.3, "gradient_correlation": 0.99, "histogram_distance_change": -0.03, "mean_uncertainty": 0.01,
 }  # fmt: skip
 
 
