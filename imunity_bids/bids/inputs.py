@@ -199,7 +199,7 @@ def participants_of_site(bids_dir: Path, column: str, site: str) -> list[str]:
         rows = list(csv.DictReader(file, delimiter="\t"))
     if not rows or column not in rows[0]:
         raise Usage(f"{path} has no column {column}; name one with --site-column: {', '.join(rows[0] if rows else [])}")
-    found = [row["participant_id"].removeprefix("sub-") for row in rows if row[column] == site]
-    if not found:
+    labels = [row["participant_id"].removeprefix("sub-") for row in rows if row[column] == site]
+    if not labels:
         raise NothingSelected(f"no participant with {column} = {site}; there are: {sorted({r[column] for r in rows})}")
-    return found
+    return labels

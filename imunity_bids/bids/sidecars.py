@@ -14,7 +14,8 @@ APP = "ImUnity-BIDS"
 BIDS_VERSION = "1.11.0"
 DESCRIPTIONS = {
     "brain": "Brain mask: brain, inner CSF and a rim of 2 mm",
-    "preproc": "Conformed and bias-corrected; in template space also stripped and white-striped, white matter at 0.7",
+    "preproc": "Bias-corrected, on the scan's own voxels with axes in RAS order; in template space also stripped and "
+    "white-striped, white matter at 0.7",
     "harmonized": "Harmonized to the reference by ImUnity, median of three axes, white matter at about 0.7",
     "uncertainty": "Expected absolute error, in the unit of the harmonized image, from the spread of the three axes' "
     "models and what the other networks of the bundle expect",
@@ -81,14 +82,14 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, methods: str) -> None:
 
 def descriptions(output_dir: Path) -> dict[str, str]:
     """Text for every `desc-` label that stands in the output folder, and for the four that always may."""
-    found = dict(DESCRIPTIONS)
+    texts = dict(DESCRIPTIONS)
     for path in output_dir.glob("sub-*/**/anat/*_desc-*+*.nii.gz"):
         label = path.name.rpartition("_desc-")[2].partition("_")[0]
         kind, _, reference = label.partition("+")
         if kind not in DESCRIPTIONS:  # another program's
             continue
-        found[label] = f"{DESCRIPTIONS[kind]} (reference {reference})"
-    return dict(sorted(found.items()))
+        texts[label] = f"{DESCRIPTIONS[kind]} (reference {reference})"
+    return dict(sorted(texts.items()))
 
 
 _README = """# Harmonized T1-weighted images

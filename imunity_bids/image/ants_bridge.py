@@ -82,10 +82,12 @@ def tissue_fractions(image: nib.Nifti1Image, mask: np.ndarray) -> np.ndarray:
     with tempfile.TemporaryDirectory() as scratch:
         tempfile.tempdir = scratch  # Atropos leaves its files in the usual folder for temporary ones
         try:
-            found = ants.atropos(a=to_ants(image), x=to_ants(image, mask), i="KMeans[3]", m="[0.1,1x1x1]", c="[5,0]")
+            segmentation = ants.atropos(
+                a=to_ants(image), x=to_ants(image, mask), i="KMeans[3]", m="[0.1,1x1x1]", c="[5,0]"
+            )
         finally:
             tempfile.tempdir = before
-    fractions = np.stack([share.numpy() for share in found["probabilityimages"]]) * mask
+    fractions = np.stack([share.numpy() for share in segmentation["probabilityimages"]]) * mask
     return fractions / np.maximum(fractions.sum(0), 1e-6)
 
 
@@ -105,13 +107,13 @@ def register(
     forward = folder / "forward.mat"
     backward = folder / "backward.mat"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        found = ants.registration(
+        registration = ants.registration(
             fixed=to_ants(template),
             moving=to_ants(brain),
             type_of_transform=TRANSFORMS[kind],
             outprefix=f"{scratch}/",
         )
-        transform = ants.read_transform(found["fwdtransforms"][0])
+        transform = ants.read_transform(registration["fwdtransforms"][0])
     ants.write_transform(transform, str(forward))
     ants.write_transform(transform.invert(), str(backward))
     return forward, backward
@@ -147,7 +149,7 @@ def registered_mask(image: nib.Nifti1Image, template: nib.Nifti1Image, template_
     compared = {"fixed": brain, "moving": coarse, "mask": mask.new_image_like(reach.astype(np.float32))}
     with tempfile.TemporaryDirectory() as scratch:
         affine = ants.registration(**compared, type_of_transform="Affine", outprefix=f"{scratch}/affine")
-        found = ants.registration(
+        registration = ants.registration(
             **compared,
             type_of_transform="antsRegistrationSyNQuick[s]",
             initial_transform=affine["fwdtransforms"][0],
@@ -156,7 +158,7 @@ def registered_mask(image: nib.Nifti1Image, template: nib.Nifti1Image, template_
         moved = ants.apply_transforms(
             fixed=head,
             moving=mask,
-            transformlist=found["invtransforms"],
+            transformlist=registration["invtransforms"],
             whichtoinvert=[True, False],
             interpolator="linear",
         ).numpy()

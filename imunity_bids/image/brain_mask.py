@@ -99,14 +99,14 @@ def network_mask(image: nib.Nifti1Image, network: BrainNet, border_mm: float = 0
         No brain was found.
     """
     probability, affine = brain_probability(image, network)
-    found = probability > THRESHOLD
-    if not found.any():
+    inside = probability > THRESHOLD
+    if not inside.any():
         raise DataUnusable("no brain was found in this image")
-    main, stray = largest_piece(found)
+    main, stray = largest_piece(inside)
     voxel_ml = SPACING_MM**3 / 1000
     unsure = ((probability > 0.2) & (probability < 0.8)).sum() / main.sum()
     level = np.where(ndimage.binary_dilation(main), probability, 0)
-    level[main & ~found] = 1  # holes
+    level[main & ~inside] = 1  # holes
     level -= THRESHOLD
     if border_mm:
         level = signed_distance(main, SPACING_MM) + border_mm
@@ -122,12 +122,12 @@ def stripped_mask(image: nib.Nifti1Image) -> BrainMask:
     return _measured(main, image, stray * voxel_ml, 0.0, "none")
 
 
-def is_stripped(image: nib.Nifti1Image, found: np.ndarray) -> bool:
+def is_stripped(image: nib.Nifti1Image, brain: np.ndarray) -> bool:
     """True where the skull was removed before: nothing but emptiness around the brain.
 
     Parameters
     ----------
-    found
+    brain
         Mask by the network. A head keeps skin and skull around it, defaced or not, adult or child; a stripped scan has
         next to nothing beyond 6 mm from it.
     """
@@ -135,8 +135,8 @@ def is_stripped(image: nib.Nifti1Image, found: np.ndarray) -> bool:
     if (data == 0).mean() < EMPTY_SHARE:
         return False
     coarse = tuple(slice(None, None, max(1, round(2.0 / zoom))) for zoom in image.header.get_zooms()[:3])
-    near = ndimage.binary_dilation(found[coarse], iterations=3)
-    return bool(((data[coarse] > 0) & ~near).sum() < 0.03 * found[coarse].sum())
+    near = ndimage.binary_dilation(brain[coarse], iterations=3)
+    return bool(((data[coarse] > 0) & ~near).sum() < 0.03 * brain[coarse].sum())
 
 
 def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, int]:

@@ -110,7 +110,7 @@ def _not_negative(data: np.ndarray, fixes: list[str]) -> np.ndarray:
 
 
 def _affine(image: SpatialImage, fixes: list[str]) -> np.ndarray:
-    """sform, else qform, else the voxel sizes in RAS order, said aloud."""
+    """sform, else qform, else the voxel sizes in RAS order, which is then reported."""
     affine = image.affine.copy()
     header = image.header
     if hasattr(header, "get_sform") and header["sform_code"] == 0 and header["qform_code"] == 0:

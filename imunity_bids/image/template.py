@@ -95,14 +95,14 @@ def _fetch(space: str, required: bool = True, **entities: str | None) -> Path | 
         f"TEMPLATEFLOW_HOME there (now {TF_HOME}), or use the one that is built in: --template {BUILT_IN}"
     )
     try:
-        found = api.get(space, resolution=1, extension=".nii.gz", raise_empty=False, **entities)
+        files = api.get(space, resolution=1, extension=".nii.gz", raise_empty=False, **entities)
     except ValueError:
-        found = []
+        files = []
     except Exception as error:  # requests and boto raise many kinds; all mean "not now"
         raise TryAgain(
             f"template {space} is not in the cache and could not be downloaded ({type(error).__name__}). {ways_out}"
         ) from error
-    paths = [Path(p) for p in (found if isinstance(found, list) else [found])]
+    paths = [Path(p) for p in (files if isinstance(files, list) else [files])]
     paths = [p for p in paths if p.is_file() and p.stat().st_size > 0]
     if len(paths) > 1:
         raise Usage(f"template {space} comes in several cohorts; name one: --template {space}:cohort-N")

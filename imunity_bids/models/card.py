@@ -53,4 +53,4 @@ def reference_hashes(folder: Path, card: dict[str, Any]) -> dict[str, str]:
             label, _, tensor = name.rpartition("/")
             if label in hashes:
                 hashes[label].update(tensor.encode() + file.get_tensor(name).tobytes())
-    return {label: found.hexdigest() for label, found in hashes.items()}
+    return {label: whole.hexdigest() for label, whole in hashes.items()}

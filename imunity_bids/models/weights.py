@@ -39,9 +39,9 @@ def load_weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
 
     if not path.is_file():
         raise InputMissing(f"{path}: the weights are missing; install the package again or name another model")
-    if (found := sha256(path)) != expected_sha256:
+    if (actual := sha256(path)) != expected_sha256:
         raise DataUnusable(
-            f"{path} is damaged or was changed: SHA256 {found[:12]}…, its card says {expected_sha256[:12]}…; "
+            f"{path} is damaged or was changed: SHA256 {actual[:12]}…, its card says {expected_sha256[:12]}…; "
             "install the package again"
         )
     return {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}

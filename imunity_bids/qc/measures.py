@@ -41,7 +41,7 @@ class Measure:
     better: Literal["higher", "lower", "inside", ""] = ""
     check: Limits | None = None  # outside: a person should look
     failed: Limits | None = None  # outside: not to be used
-    finding: str = ""  # what is said then; {value} is filled in
+    finding: str = ""  # the sentence for a value outside; {value} is filled in
     source: str = ""  # of formula and limits
 
 
@@ -195,7 +195,7 @@ COLUMNS = {
 
 def findings(numbers: Mapping[str, float]) -> list[Finding]:
     """What in the numbers of one image a person should know; measures that it does not have are passed over."""
-    found = []
+    raised = []
     for measure in MEASURES:
         value = numbers.get(measure.name)
         if value is None or math.isnan(value):
@@ -206,5 +206,5 @@ def findings(numbers: Mapping[str, float]) -> list[Finding]:
         elif measure.check is not None and not measure.check.hold(value):
             verdict = "check"
         if verdict is not None:
-            found.append(Finding(verdict, measure.finding.format(value=value)))
-    return found
+            raised.append(Finding(verdict, measure.finding.format(value=value)))
+    return raised

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
@@ -12,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from imunity_bids.run.folders import make_work_folder
 from imunity_bids.settings import Settings
 
-LOCK = "run.lock"  # holds the name of the machine, since some network file systems do not lock between machines
+LOCK = "run.lock"
+HOST = "host"  # the name of the machine, since some network file systems do not lock between machines
 ABANDONED_DAYS = 7  # after that a run on another machine is over, too
 
 
@@ -48,33 +49,33 @@ def scratch_folder(settings: Settings) -> Iterator[Path]:
             Finalize(None, _remove, (folder, held), exitpriority=-200)
 
 
-def _lock(folder: Path) -> IO[str]:
-    """Lock a new folder until the file that is returned is closed."""
-    held = open(folder / LOCK, "w")  # noqa: SIM115
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(held, fcntl.LOCK_EX)
-    held.write(socket.gethostname())
-    held.flush()
-    return held
+def _lock(folder: Path) -> FileLock:
+    """Lock a new folder for as long as this process lives, and note the machine."""
+    (folder / HOST).write_text(socket.gethostname())
+    lock = FileLock(folder / LOCK)
+    with suppress(OSError, Timeout, NotImplementedError):  # a file system without locks
+        lock.acquire(timeout=0)
+    return lock
 
 
 def _remove_abandoned(neighbours: Path, own: Path) -> None:
     for folder in neighbours.iterdir():
-        if folder != own and _is_abandoned(folder / LOCK):
+        if folder != own and _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_abandoned(lock: Path) -> bool:
-    """The run that made the lock was killed."""
-    with suppress(OSError), open(lock) as file:  # held, gone meanwhile, no lock of ours, or no locks here
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        old = time.time() - lock.stat().st_mtime > ABANDONED_DAYS * 86400
-        return old or file.read() == socket.gethostname()
+def _is_abandoned(folder: Path) -> bool:
+    """The run that made the folder was killed: nobody holds its lock, on this machine or for a long time."""
+    with suppress(OSError, Timeout, NotImplementedError):  # held, gone meanwhile, not of ours, or no locks here
+        host = (folder / HOST).read_text()
+        old = time.time() - (folder / HOST).stat().st_mtime > ABANDONED_DAYS * 86400
+        with FileLock(folder / LOCK, timeout=0):
+            return old or host == socket.gethostname()
     return False
 
 
-def _remove(folder: Path, held: IO[str]) -> None:
-    held.close()
+def _remove(folder: Path, lock: FileLock) -> None:
+    lock.release()
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # another run is still in there
         folder.parent.rmdir()

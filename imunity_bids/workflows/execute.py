@@ -169,7 +169,7 @@ def plugin(settings: Settings) -> tuple[str, dict[str, Any]]:
     if not isinstance(content, dict) or "plugin" not in content:
         raise Usage(f"{option}: needs a line plugin: NAME, and perhaps plugin_args:")
     name, arguments = content["plugin"], content.get("plugin_args") or {}
-    known = sorted(found.removesuffix("Plugin") for found in dir(plugins) if found.endswith("Plugin"))
+    known = sorted(plugin_name.removesuffix("Plugin") for plugin_name in dir(plugins) if plugin_name.endswith("Plugin"))
     if name not in known:
         raise Usage(f"{option}: Nipype has no plugin {name}; it has {', '.join(known)}")
     if not isinstance(arguments, dict):

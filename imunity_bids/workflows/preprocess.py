@@ -119,7 +119,9 @@ def preprocessing_text(plan: Plan) -> str:
     settings = plan.settings
     return (
         f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}; "
-        "intensity non-uniformity was corrected with N4 (Tustison et al. 2010) and the brain was registered to "
+        "intensity non-uniformity was corrected with N4 (Tustison et al. 2010), once more with the template's white "
+        "matter as weights where it showed that a field was left, and the brain was registered to "
         f"{settings.template} with ANTs ({settings.registration}; antspyx {metadata.version('antspyx')}). Intensities "
-        "were normalised by the white-matter peak (white stripe; Shinohara et al. 2014), placed at 0.7."
+        "were normalised by the white-matter peak (white stripe; Shinohara et al. 2014; found where the template has "
+        "white matter if the histogram's last peak cannot be its own), placed at 0.7."
     )

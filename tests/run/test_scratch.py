@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
@@ -12,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from imunity_bids.run.scratch import ABANDONED_DAYS, LOCK
+from imunity_bids.run.scratch import ABANDONED_DAYS, HOST, LOCK
 
 NO_TMP = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/no']; "
 RUN = """
@@ -69,11 +69,10 @@ def test_scratch_of_killed_runs_goes_and_that_of_living_or_distant_ones_stays(tm
     assert done.returncode == -signal.SIGKILL
     for name, host in (("living", socket.gethostname()), ("distant", "another"), ("old", "another")):
         (tmp_path / ".imunity_work" / name).mkdir()
-        (tmp_path / ".imunity_work" / name / LOCK).write_text(host)
+        (tmp_path / ".imunity_work" / name / HOST).write_text(host)
     long_ago = time.time() - (ABANDONED_DAYS + 1) * 86400
-    os.utime(tmp_path / ".imunity_work" / "old" / LOCK, (long_ago, long_ago))
+    os.utime(tmp_path / ".imunity_work" / "old" / HOST, (long_ago, long_ago))
     assert (tmp_path / ".imunity_work" / "killed").is_dir()
-    with open(tmp_path / ".imunity_work" / "living" / LOCK) as living:
-        fcntl.flock(living, fcntl.LOCK_EX)
+    with FileLock(tmp_path / ".imunity_work" / "living" / LOCK):
         run(RUN.format(out=str(tmp_path), work=None))
     assert {path.name for path in (tmp_path / ".imunity_work").iterdir()} == {"living", "distant"}

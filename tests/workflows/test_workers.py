@@ -19,6 +19,8 @@ class _Inputs(TraitedSpec):
     crash_file = traits.Str("", usedefault=True)
     number = traits.Int()
     dies = traits.Bool(False, usedefault=True)
+    use_gpu = traits.Bool(False, usedefault=True)
+    diary = traits.Str("", usedefault=True)
 
 
 class _Outputs(TraitedSpec):
@@ -34,6 +36,12 @@ class Step(SimpleInterface):
     def _run_interface(self, runtime: object) -> object:
         if self.inputs.dies:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.inputs.diary:
+            with open(self.inputs.diary, "a") as diary:
+                diary.write("+")
+                diary.flush()
+                time.sleep(0.3)
+                diary.write("-")
         self._results["number"] = self.inputs.number + 1
         return runtime
 
@@ -50,8 +58,8 @@ def branch(workflow: Workflow, name: str, crash_file: Path, dies: bool) -> Node:
     return second
 
 
-def run(workflow: Workflow, processes: int = 2) -> WorkersPlugin:
-    plugin = WorkersPlugin({"n_procs": processes, "memory_gb": 1, "mp_context": "forkserver"})
+def run(workflow: Workflow, **arguments: int) -> WorkersPlugin:
+    plugin = WorkersPlugin({"n_procs": 2, "memory_gb": 1, "mp_context": "forkserver", **arguments})
     workflow.config["execution"] = {
         "crashdump_dir": str(workflow.base_dir), "crashfile_format": "txt", "poll_sleep_duration": "0.05",
         "stop_on_first_crash": "false",
@@ -105,3 +113,16 @@ def test_a_process_that_was_killed_while_idle_is_replaced() -> None:
         assert first not in seen
     finally:
         workers.shutdown()
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_one_at_a_time_where_there_is_one_gpu_slot(tmp_path: Path, gpu: bool) -> None:
+    """Each step notes when it begins and ends; without a GPU two of them overlap."""
+    workflow = Workflow("wf", base_dir=str(tmp_path))
+    diary = tmp_path / "diary"
+    for number in range(4):
+        step = Node(Step(number=number, use_gpu=gpu, diary=str(diary)), name=f"step_{number}")
+        workflow.add_nodes([step])
+    run(workflow, n_gpu_procs=1)
+    assert sorted(diary.read_text()) == sorted("+-" * 4)
+    assert (diary.read_text() == "+-" * 4) == gpu
