@@ -1,0 +1,222 @@
+"""Steps that write: what they take away first, what they leave when they are stopped in the middle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from imunity_bids.bids import outputs
+from imunity_bids.bids.inputs import T1w
+from imunity_bids.bids.outputs import sidecar_of
+from imunity_bids.bids.products import Products
+from imunity_bids.errors import DataUnusable
+from imunity_bids.image.template import Template, built_in
+from imunity_bids.interfaces import derivatives, harmonize, preprocess
+from imunity_bids.plan.crash import read_crash
+from imunity_bids.qc.measures import MEASURES
+
+STEP = 4  # mm
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    """The built-in one at 4 mm."""
+    full = built_in()
+    mask = full.mask[::STEP, ::STEP, ::STEP]
+    brain = ndimage.gaussian_filter(np.asarray(full.brain.dataobj), 1.5)[::STEP, ::STEP, ::STEP] * mask
+    return Template("tiny", nib.Nifti1Image(brain, full.brain.affine @ np.diag([STEP, STEP, STEP, 1])), mask)
+
+
+@pytest.fixture(autouse=True)
+def tiny_template(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imunity_bids.image.template.load_template", lambda name: template)
+
+
+@pytest.fixture
+def files(tmp_path: Path, template: Template) -> dict[str, str]:
+    """A scan that is the template, as every step leaves it, and the identity."""
+    import ants
+
+    affine, data = template.brain.affine, np.asarray(template.brain.dataobj, dtype=np.float32)
+    data = 0.7 * data / np.percentile(data[template.mask], 90)
+    volumes = {"image": data, "mask": template.mask.astype(np.uint8), "uncertainty": 0.02 * template.mask}
+    paths = {}
+    for name, volume in volumes.items():
+        paths[name] = str(tmp_path / f"{name}.nii")
+        nib.Nifti1Image(volume.astype(np.uint8 if name == "mask" else np.float32), affine).to_filename(paths[name])
+    raw = tmp_path / "bids" / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
+    raw.parent.mkdir(parents=True)
+    nib.Nifti1Image(data, affine).to_filename(raw)
+    paths |= {"raw": str(raw), "transform": str(tmp_path / "identity.mat")}
+    ants.write_transform(ants.create_ants_transform("AffineTransform", dimension=3), paths["transform"])
+    return paths
+
+
+@pytest.fixture
+def products(tmp_path: Path, files: dict[str, str]) -> Products:
+    return Products(tmp_path / "out", T1w.from_path(Path(files["raw"]), tmp_path / "bids"), "tiny")
+
+
+def common(files: dict[str, str], products: Products) -> dict[str, str]:
+    return {
+        "source": files["raw"], "bids_dir": str(products.source.bids_dir), "output_dir": str(products.out),
+        "template": "tiny", "native_image": files["image"], "native_mask": files["mask"],
+        "template_mask": files["mask"], "backward": files["transform"],
+    }  # fmt: skip
+
+
+STRIPE = {
+    "peak": 1.0, "width": 0.1, "scale": 0.7, "zero": 0.0, "from_template": False, "clipped": 0.001,
+    "white_core_level": 0.99,
+}  # fmt: skip
+
+
+def write_preprocessed(files: dict[str, str], products: Products, *descriptions: str) -> derivatives.WritePreprocessed:
+    return derivatives.WritePreprocessed(
+        **common(files, products), native_t1w=files["image"], template_t1w=files["image"], forward=files["transform"],
+        brain={"method": "network"}, stripe=STRIPE, descriptions=list(descriptions),
+    )  # fmt: skip
+
+
+def write_harmonized(files: dict[str, str], products: Products, native: bool = True) -> derivatives.WriteHarmonized:
+    fidelity = {
+        "gradient_correlation": 0.99, "ssim_with_input": 0.98, "contrast_before": 0.3, "contrast_after": 0.3,
+        "histogram_distance_before": 0.03, "histogram_distance_after": 0.01, "histogram_distance_change": -0.02,
+        "mean_uncertainty": 0.02,
+    }  # fmt: skip
+    compute = {"device": "cuda", "precision": "bfloat16+float32", "fallbacks": ["out of GPU memory: ran on the CPU"]}
+    brain = {"brain_volume_ml": 1400.0, "mask_border_share": 0.0, "mask_stray_share": 0.0, "mask_unsure_share": 0.1}
+    return derivatives.WriteHarmonized(
+        **common(files, products), harmonized=files["image"], uncertainty=files["uncertainty"],
+        description="harmonized", native_space=native, conform={"fixes": []}, bias={"method": "N4"},
+        brain={"method": "network", "measures": brain},
+        registration={"template_correlation": 0.9, "template_dice": 0.99}, stripe=STRIPE,
+        info={
+            "fidelity": fidelity, "compute": compute, "quantiles": [0.0, 1.0],
+            "reference": {"label": "A", "type": "site", "sha256": "aa"},
+        },
+        provenance={"Seed": 1, "ReferenceScans": [{"Scan": "bids:raw:sub-2/anat/sub-2_T1w.nii.gz", "SHA256": "bb"}]},
+        parameters={"image": "cc"}, waited_for=[],
+    )  # fmt: skip
+
+
+def test_everything_is_written_and_the_mark_last(
+    files: dict[str, str], products: Products, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+    write = outputs.write_atomically
+    monkeypatch.setattr(outputs, "write_atomically", lambda path, fill: (order.append(path), write(path, fill))[1])
+    write_preprocessed(files, products, "harmonized").work(tmp_path)
+    write_harmonized(files, products).work(tmp_path)
+    promised = products.files(["harmonized"], native=True)
+    assert {path for path in promised if not path.is_file()} == set()
+    assert order[-1] == sidecar_of(products.harmonized("harmonized"))
+    sidecar = json.loads(order[-1].read_text())
+    assert sidecar["Harmonization"]["Precision"] == "bfloat16+float32"
+    assert sidecar["Harmonization"]["Fallbacks"] == ["out of GPU memory: ran on the CPU"]
+    assert sidecar["Harmonization"]["Reference"]["scans"][0]["SHA256"] == "bb"
+    assert sidecar["Sources"][1] == "bids:raw:sub-2/anat/sub-2_T1w.nii.gz"
+    assert sidecar["QualityControl"]["verdict"] == "ok"
+    assert {measure.name for measure in MEASURES} <= set(sidecar["QualityControl"])
+
+
+def test_a_redo_that_is_stopped_leaves_no_mark(
+    files: dict[str, str], products: Products, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first file of the redo, and between the image and its sidecar."""
+    mark = sidecar_of(products.harmonized("harmonized"))
+
+    def finish() -> None:
+        write_preprocessed(files, products, "harmonized").work(tmp_path)
+        write_harmonized(files, products).work(tmp_path)
+
+    for step, stopped_at in ((write_preprocessed, products.native_mask), (write_harmonized, mark)):
+        finish()
+        assert mark.is_file()
+        write = outputs.write_atomically
+
+        def stopping(path: Path, fill: object, last: Path = stopped_at, write=write) -> Path:
+            if path == last:
+                raise KeyboardInterrupt
+            return write(path, fill)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(outputs, "write_atomically", stopping)
+            made = step(files, products, "harmonized") if step is write_preprocessed else step(files, products)
+            made.work(tmp_path)
+        assert not mark.exists()
+        assert products.harmonized("harmonized").exists()
+
+
+def test_a_native_image_of_an_earlier_run_does_not_stay(
+    files: dict[str, str], products: Products, tmp_path: Path
+) -> None:
+    write_preprocessed(files, products, "harmonized").work(tmp_path)
+    write_harmonized(files, products, native=True).work(tmp_path)
+    assert products.native_harmonized("harmonized").exists()
+    write_preprocessed(files, products, "harmonized").work(tmp_path)
+    write_harmonized(files, products, native=False).work(tmp_path)
+    assert not products.native_harmonized("harmonized").exists()
+
+
+def test_an_image_of_another_reference_is_named_and_kept(
+    files: dict[str, str], products: Products, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = products.harmonized("harmonized+B")
+    other.parent.mkdir(parents=True)
+    other.touch()
+    write_preprocessed(files, products, "harmonized").work(tmp_path)
+    assert other.exists()
+    assert other.name in caplog.text
+
+
+def test_from_a_scan_to_the_models_scale(files: dict[str, str], tmp_path: Path, template: Template) -> None:
+    """Conform, mask, field and white stripe on a scan that is the template: nothing moves, white matter at 0.7."""
+    conformed = preprocess.Conform(in_file=files["raw"]).work(tmp_path)
+    assert conformed["info"]["fixes"] == []
+    brain = preprocess.ExtractBrain(in_file=conformed["out_file"], method="none").work(tmp_path)
+    mask = np.asarray(nib.load(brain["out_file"]).dataobj) > 0
+    assert (mask & template.mask).sum() / template.mask.sum() > 0.97  # its darkest rim is empty
+    assert brain["info"]["method"] == "none"
+    bias = preprocess.CorrectBias(in_file=conformed["out_file"], mask=brain["out_file"]).work(tmp_path)
+    stripe = preprocess.WhiteStripe(in_file=bias["out_file"], mask=brain["out_file"], template="tiny").work(tmp_path)
+    data = np.asarray(nib.load(stripe["out_file"]).dataobj)
+    assert np.median(data[template.white_core]) == pytest.approx(0.7, abs=0.03)
+    assert stripe["info"]["white_core_level"] == pytest.approx(np.median(data[template.white_core]) / 0.7, rel=1e-4)
+    assert not stripe["info"]["from_template"]
+
+
+def test_a_reference_is_encoded_kept_and_used(
+    files: dict[str, str], bundle_folder: Path, tmp_path: Path, template: Template
+) -> None:
+    cache = tmp_path / "cache" / "reference.safetensors"
+    encode = harmonize.EncodeReference(
+        in_files=[files["image"]], masks=[files["mask"]], label="B", kind="file", sha256="dd",
+        model=str(bundle_folder), slices=3, cache=str(cache),
+    )  # fmt: skip
+    assert encode.work(tmp_path) == {"out_file": str(cache)}
+    made = harmonize.Harmonize(
+        in_file=files["image"], mask=files["mask"], model=str(bundle_folder), reference_file=str(cache)
+    ).work(tmp_path)
+    assert made["info"]["reference"] == {"label": "B", "type": "file", "sha256": "dd"}
+    assert made["info"]["compute"] == {"device": "cpu", "precision": "float32", "fallbacks": []}
+    after = np.asarray(nib.load(made["out_file"]).dataobj)
+    before = np.asarray(nib.load(files["image"]).dataobj)
+    assert (after[~template.mask] == 0).all()
+    assert np.abs(after - before)[template.mask].mean() < 0.05  # an untrained bundle is near the identity
+
+
+def test_a_step_that_fails_leaves_its_reason(tmp_path: Path) -> None:
+    scan = tmp_path / "sub-1_T1w.nii.gz"
+    nib.Nifti1Image(np.zeros((20, 20, 20), np.float32), np.diag([4, 4, 4, 1])).to_filename(scan)
+    step = preprocess.Conform(in_file=str(scan), crash_file=str(tmp_path / "crash.txt"))
+    with pytest.raises(DataUnusable):
+        step.run(cwd=str(tmp_path))
+    crash = read_crash(tmp_path / "crash.txt")
+    assert (crash["code"], crash["step"]) == (65, "Conform")
+    assert "every voxel is zero" in crash["message"]
