@@ -52,7 +52,7 @@ def _add_image(
     name, common = _node_name(image.stem), _common(plan, image)
     fingerprint = sha256(image.path)
     write = make_node(
-        WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, 0.8 + 4 * size
+        WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, 0.5 + 5 * size
     )
     for output, target in (
         ("conformed", "native_image"),
@@ -79,7 +79,7 @@ def _add_image(
             ),
             f"harmonize_{name}_to_{label}",
             settings,
-            2.0,
+            1.7,
             depends_on=digest(model(plan.card)),
         )
         finish = make_node(
@@ -92,7 +92,7 @@ def _add_image(
             ),
             f"finish_{name}_to_{label}",
             settings,
-            0.8 + 6 * size,
+            0.7 + 9 * size,
         )
         _give_reference(workflow, encoded.get(reference.label), reference, harmonize)
         for output, node, target in (

@@ -47,7 +47,7 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         the white-matter peak.
     """
     settings, size = plan.settings, volume_gb(image.path)
-    conform = make_node(Conform(in_file=str(image.path)), "conform", settings, 0.5 + 4 * size)
+    conform = make_node(Conform(in_file=str(image.path)), "conform", settings, 0.4 + 3 * size)
     brain = make_node(
         ExtractBrain(
             method=settings.skull_strip,
@@ -59,20 +59,20 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         ),
         "brain",
         settings,
-        1.2 + 6 * size,
+        0.6 + 8 * size,
         depends_on=plan.preprocessing["brain_weights"],
     )
-    bias = make_node(CorrectBias(), "bias", settings, 0.7 + 6 * size)
+    bias = make_node(CorrectBias(), "bias", settings, 0.6 + 14 * size)
     register = make_node(
         Register(template=settings.template, kind=settings.registration, seed=settings.random_seed),
         "register",
         settings,
-        1.2 + 6 * size,
+        1.0 + 10 * size,
         depends_on=plan.preprocessing["template_sha256"],
     )
     known = {"depends_on": plan.preprocessing["template_sha256"]}
-    refine = make_node(RefineBias(template=settings.template), "refine", settings, 1.2 + 6 * size, **known)
-    stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, 1.0, **known)
+    refine = make_node(RefineBias(template=settings.template), "refine", settings, 0.6 + 16 * size, **known)
+    stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, 0.7, **known)
     outputs = Node(IdentityInterface(list(OUTPUTS)), name="outputs")
     for step in (conform, brain, bias, register, refine, stripe):
         step.inputs.crash_file = str(crash_file)
