@@ -17,7 +17,7 @@ from imunity_bids.models.imunity import Generator
 from imunity_bids.training.harmonizer import HarmonizerTraining, train_harmonizer
 from imunity_bids.training.histogram import make_people, train_histogram
 from imunity_bids.training.run import Run
-from imunity_bids.training.slices import Brain
+from imunity_bids.training.slices import Brain, check_batch_size
 from imunity_bids.training.uncertainty import train_error
 
 REFERENCE_BRAINS = 10  # per site, as at the participant level
@@ -47,6 +47,7 @@ def train_bundle(
     default_site = default_site or sites[0]
     if default_site not in sites:
         raise Usage(f"--default-site {default_site}: no such site; there are: {', '.join(sites)}")
+    check_batch_size(setup.batch, len(sites))
     histogram, error_network, others = None, None, {}
     persons = setup.output / "histogram"
     fine_tuned = load_bundle(setup.start) if setup.start and setup.start.is_dir() else None

@@ -19,7 +19,7 @@ from imunity_bids.simulation import contrast
 from imunity_bids.training.biology import BiologicalHeads, read_feature
 from imunity_bids.training.levels import LevelHeads
 from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
-from imunity_bids.training.slices import Batch, Brain, Pairs
+from imunity_bids.training.slices import Batch, Brain, Pairs, check_batch_size
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ def train_harmonizer(
     histogram
         What comes before the generator at inference, where the input is matched at all.
     """
+    check_batch_size(setup.batch, len({brain.site for brain in brains}))
     torch.manual_seed(setup.seed)
     networks = _Networks(setup, sites, brains)
     if setup.start is not None:
@@ -289,5 +290,5 @@ def _fixed_pairs(
     setup: HarmonizerTraining, judge: Pairs, histogram: HistogramNet | None
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     g = torch.Generator().manual_seed(0)
-    batches = [judge.batch(16, g) for _ in range(4)]
+    batches = [judge.batch(max(16, len(judge.by_site)), g) for _ in range(4)]
     return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g, histogram)) for batch in batches]

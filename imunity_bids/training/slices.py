@@ -17,7 +17,7 @@ import torch
 from skimage.filters import threshold_multiotsu
 from torch import Tensor
 
-from imunity_bids.errors import InputMissing
+from imunity_bids.errors import InputMissing, Usage
 from imunity_bids.models.card import AXES
 from imunity_bids.models.quantiles import quantiles
 
@@ -111,8 +111,23 @@ class Batch(NamedTuple):
     brain: Tensor  # number of the brain, (B)
 
 
+def check_batch_size(size: int, sites: int) -> None:
+    """Every batch holds a slice of each site (Dinsdale 2020, section 2.4), so it must be as long as there are sites.
+
+    Raises
+    ------
+    Usage
+        It is shorter.
+    """
+    if size < sites:
+        raise Usage(
+            f"--batch {size} is too small for {sites} sites: each batch holds a slice of every site, with and without "
+            f"unlearning, or some sites would never be trained on; give --batch {sites} or more"
+        )
+
+
 class Pairs:
-    """Random crops of S1 and S2 along one axis; every batch has a slice of each site, as far as it is long enough."""
+    """Random crops of S1 and S2 along one axis; every batch has a slice of each site."""
 
     def __init__(self, brains: list[Brain], axis: str, crop: int = 96):
         self.stacks = [brain.volume.movedim(AXES.index(axis), 0) for brain in brains]
@@ -126,7 +141,14 @@ class Pairs:
         self.by_site = [torch.nonzero(self.sites == site).flatten() for site in self.sites.unique()]
 
     def batch(self, size: int, g: torch.Generator) -> Batch:
-        """As many pairs, in turn from each site."""
+        """As many pairs, in turn from each site.
+
+        Raises
+        ------
+        Usage
+            There are more sites than pairs.
+        """
+        check_batch_size(size, len(self.by_site))
         chosen, others = [], []
         for index in range(size):
             members = self.by_site[index % len(self.by_site)]

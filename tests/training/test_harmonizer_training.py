@@ -11,7 +11,8 @@ import torch
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
-from imunity_bids.errors import DataUnusable
+from imunity_bids.cli.train import main
+from imunity_bids.errors import DataUnusable, Usage
 from imunity_bids.models.bundle import OTHERS, Bundle, Reference, load_bundle, save_bundle
 from imunity_bids.models.card import AXES
 from imunity_bids.models.histogram import HistogramNet
@@ -54,6 +55,35 @@ def test_slices_of_a_pair_are_apart_and_sites_are_balanced() -> None:
     assert own.shape == other.shape == (16, 101)
     number = [round(t[t > 0].max().item() * 64) for t in one], [round(t[t > 0].max().item() * 64) for t in two]
     assert all(abs(a - b) >= APART for a, b in zip(*number, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+@pytest.mark.parametrize("size", [5, 7, 10])
+def test_every_batch_holds_a_slice_of_each_site(count: int, size: int) -> None:
+    pairs = Pairs(brains(2 * count, count, 24), "axial", 32)
+    sites = pairs.batch(size, torch.Generator().manual_seed(0)).site
+    assert sites.bincount(minlength=count).tolist() == [len(range(site, size, count)) for site in range(count)]
+
+
+def test_a_batch_shorter_than_the_number_of_sites_is_refused() -> None:
+    """Sites beyond the batch's length would never be drawn."""
+    pairs = Pairs(brains(5, 5, 24), "axial", 32)
+    with pytest.raises(Usage, match=r"--batch 4 is too small for 5 sites.*give --batch 5 or more"):
+        pairs.batch(4, torch.Generator().manual_seed(0))
+
+
+def test_too_small_a_batch_ends_the_command_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for brain in brains(6, 3, 24):
+        folder = tmp_path / f"site-{brain.site}"
+        folder.mkdir(exist_ok=True)
+        nib.Nifti1Image(brain.volume.float().numpy(), np.eye(4)).to_filename(folder / f"{brain.name}.nii.gz")
+    folders = [str(tmp_path / f"site-{site}") for site in range(3)]
+    for extra in ([], ["--no-unlearning"]):
+        assert main(["harmonizer", *folders, str(tmp_path / "run"), "--batch", "2", "--holdout", "1", *extra]) == 64
+        assert "--batch 2 is too small for 3 sites" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_gamma_is_the_papers_formula() -> None:
