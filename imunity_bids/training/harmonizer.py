@@ -18,7 +18,7 @@ from imunity_bids.models.imunity import Architecture, Code, CodeHead, Discrimina
 from imunity_bids.simulation import contrast
 from imunity_bids.training.biology import BiologicalHeads, read_feature
 from imunity_bids.training.levels import LevelHeads
-from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
+from imunity_bids.training.run import Run, autocast, moving_average, weights_to_start_with
 from imunity_bids.training.slices import Batch, Brain, Pairs, check_batch_size
 
 
@@ -138,12 +138,12 @@ def train_harmonizer(
     networks = _Networks(setup, sites, brains)
     if setup.start is not None:
         networks.generator.load_state_dict(weights_to_start_with(setup.start))
-    average = Average(networks.generator)
+    average = moving_average(networks.generator)
     run = Run(setup.output)
     first, best = 0, float("inf")
     if state := run.load():
         networks.load(state)
-        average.weights, average.steps = state["average"], state["step"]
+        average.load_state_dict(state["average"])
         first, best = state["step"], state["best"]
 
     pairs = Pairs(brains, setup.axis, setup.crop)
@@ -155,17 +155,17 @@ def train_harmonizer(
         g = torch.Generator().manual_seed(setup.seed * 10**7 + step)
         torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
         rows.append(_step(networks, setup, pairs, g, histogram))
-        average.update(networks.generator)
+        average.update_parameters(networks.generator)
         if step % setup.every and step != setup.steps:
             continue
-        error = _judge(average, setup, fixed)
+        error = _judge(average.module, fixed)
         if not np.isfinite(error):
             raise DataUnusable(f"training diverged before step {step}: lower --rate, or train with --precision float32")
         run.record(step=step, judge=error, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         bar.write(f"{setup.axis} step {step}: L1 on held-out brains {error:.5f} (untouched {untouched:.5f})")
         rows.clear()
         is_best, best = error < best, min(error, best)
-        run.save({"step": step, "best": best, "average": average.weights, **networks.state()}, best=is_best)
+        run.save(average, {"step": step, "best": best, **networks.state()}, best=is_best)
     return setup.output / "best.pt"
 
 
@@ -275,10 +275,8 @@ def _is_real(logits: Tensor, smooth: float = 1.0) -> Tensor:
 
 
 @torch.inference_mode()
-def _judge(average: Average, setup: HarmonizerTraining, fixed: list[tuple[Tensor, Tensor, Tensor]]) -> float:
+def _judge(generator: Generator, fixed: list[tuple[Tensor, Tensor, Tensor]]) -> float:
     """Mean L1 inside the brain on fixed pairs of brains that were not trained on."""
-    generator = Generator(setup.architecture).to(setup.device).eval()
-    generator.load_state_dict(average.weights)
     return float(np.mean([_error(generator(one, generator.contrast(two).mean), target) for one, two, target in fixed]))
 
 
