@@ -222,8 +222,7 @@ def _step(
     numbers = {name: loss.item() for name, loss in losses.items()}
     if setup.weights.adversarial:
         with reduced():
-            real, fake = networks.discriminator(torch.cat([target, made.detach()])).chunk(2)
-            critic = 0.5 * (_is_real(real, smooth=0.9) + F.softplus(fake).mean())
+            critic = discriminator_loss(networks.discriminator, target, made.detach())
         networks.advance(critic, "discriminator")
         numbers["discriminator"] = critic.item()
     if networks.site_head is not None:
@@ -268,6 +267,15 @@ def _losses(
 def confusion(logits: Tensor) -> Tensor:
     """Equation 2: cross-entropy with the uniform distribution over sites."""
     return -F.log_softmax(logits, dim=1).mean()
+
+
+def discriminator_loss(discriminator: Discriminator, real: Tensor, generated: Tensor) -> Tensor:
+    """Mean of two binary cross-entropies (section 2.3), real slices being real to 0.9 only (one-sided smoothing).
+
+    Slices are (B, 1, H, W). Real and generated ones pass one after the other, so that the batch norm of neither knows
+    of the other; the generator's own pass, too, holds generated ones alone.
+    """
+    return 0.5 * (_is_real(discriminator(real), smooth=0.9) + F.softplus(discriminator(generated)).mean())
 
 
 def _is_real(logits: Tensor, smooth: float = 1.0) -> Tensor:

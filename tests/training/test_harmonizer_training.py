@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
@@ -16,12 +17,19 @@ from imunity_bids.errors import DataUnusable, Usage
 from imunity_bids.models.bundle import OTHERS, Bundle, Reference, load_bundle, save_bundle
 from imunity_bids.models.card import AXES
 from imunity_bids.models.histogram import HistogramNet
-from imunity_bids.models.imunity import Architecture, Generator
+from imunity_bids.models.imunity import Architecture, Discriminator, Generator
 from imunity_bids.models.uncertainty import ErrorNet
 from imunity_bids.simulation import contrast
 from imunity_bids.training import bundle, histogram, uncertainty
 from imunity_bids.training.bundle import train_bundle
-from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining, confusion, make_pair, train_harmonizer
+from imunity_bids.training.harmonizer import (
+    PRESETS,
+    HarmonizerTraining,
+    confusion,
+    discriminator_loss,
+    make_pair,
+    train_harmonizer,
+)
 from imunity_bids.training.slices import APART, Batch, Brain, Pairs, hold_out, load_brains
 from tests.simulation.people import someone
 
@@ -129,6 +137,20 @@ def test_confusion_is_least_for_the_uniform_answer() -> None:
     uniform, sure = torch.zeros(1, 4), torch.tensor([[9.0, 0, 0, 0]])
     assert confusion(uniform) == pytest.approx(np.log(4), abs=1e-6)
     assert confusion(sure) > confusion(uniform)
+
+
+def test_real_slices_are_judged_whatever_is_generated_beside_them() -> None:
+    """Batch norm over both at once would tell each of the other: the loss is a sum of two terms, one of each."""
+    torch.manual_seed(0)
+    discriminator = Discriminator()
+    real, dark, bright = torch.rand(4, 1, 32, 32), 0.1 * torch.rand(4, 1, 32, 32), 5 + torch.rand(4, 1, 32, 32)
+    loss = discriminator_loss(discriminator, real, dark)
+    expected = F.binary_cross_entropy_with_logits(discriminator(real), torch.full((4, 1, 4, 4), 0.9))
+    expected = (expected + F.softplus(discriminator(dark)).mean()) / 2
+    torch.testing.assert_close(loss, expected)
+    difference = discriminator_loss(discriminator, real, bright) - loss
+    alone = (F.softplus(discriminator(bright)).mean() - F.softplus(discriminator(dark)).mean()) / 2
+    torch.testing.assert_close(difference, alone, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("decoder", ["curves", "synthesis"])
