@@ -1,25 +1,46 @@
-"""Train one axis of ImUnity: equations 1 to 5, and the three updates of a batch as in Dinsdale 2020."""
+"""Train one axis of ImUnity (Cackowski 2023, equations 1 to 5).
+
+Each batch updates the site head on the features of the encoder as it is (equation 1), then the generator, whose loss
+holds the confusion through the head just updated (equation 2), then the discriminator. Before the first batch the head
+alone is trained on the frozen encoder. Head before confusion, and a head that can tell sites before unlearning begins:
+both are Dinsdale's (2020, section 2.3).
+
+What differs from Dinsdale 2020: task and confusion are one update of the encoder, as in ImUnity's equation 4, not two;
+the task's loss is the mean over all pixels of a batch, not over those of each site (their equation 1); the head is
+pretrained on the encoder as it starts (random, or the weights to fine-tune), not on one trained for the task.
+
+What differs from Cackowski 2023: other contrasts than γ (unless `paper_contrast`), SSIM and tissue levels as terms of
+the loss (0 in the preset `paper` and in `Weights`), cross-entropy or squared error instead of binary cross-entropy in
+equation 3, one-sided label smoothing in the discriminator and Adam's β1 of 0.5 (both as in the authors' code), one
+cycle of learning rates over some thousand batches instead of 1e-4 over 300 epochs, clipped gradients, and a moving
+average of the weights as the result.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
 from imunity_bids.models.histogram import HistogramNet
-from imunity_bids.models.imunity import Architecture, Code, CodeHead, Discriminator, Generator
+from imunity_bids.models.imunity import Architecture, Code, Discriminator, Generator
 from imunity_bids.simulation import contrast
-from imunity_bids.training.biology import BiologicalHeads, read_feature
-from imunity_bids.training.levels import LevelHeads
+from imunity_bids.training.biology import read_feature
+from imunity_bids.training.networks import Networks
 from imunity_bids.training.run import Run, autocast, moving_average, weights_to_start_with
+from imunity_bids.training.site_unlearning import accuracy, confusion, pretrain_site_head, site_loss
 from imunity_bids.training.slices import Batch, Brain, Pairs, check_batch_size
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,7 @@ class HarmonizerTraining:
     weights: Weights = PRESETS["code"]
     paper_contrast: bool = False  # γ only, anchored at 1; else also curves, anchored at white matter
     unlearn: bool = True
+    site_pretraining: int = 200  # updates of the site head on the frozen encoder, before unlearning begins
     biology: tuple[str, ...] = ()  # columns of participants.tsv that the anatomy code shall keep
     steps: int = 2000
     batch: int = 16
@@ -66,55 +88,18 @@ class HarmonizerTraining:
     start: Path | None = None  # best.pt of another axis or run, or a bundle's safetensors
 
 
-class _Networks:
-    """Generator, discriminator and, with two sites or more, the site head; one optimiser each."""
-
-    def __init__(self, setup: HarmonizerTraining, sites: int, brains: list[Brain]):
-        size = setup.crop // setup.architecture.multiple
-        self.generator = Generator(setup.architecture).to(setup.device, memory_format=torch.channels_last)
-        self.discriminator = Discriminator().to(setup.device)
-        code = (setup.architecture.code_channels, size, size)
-        self.site_head = CodeHead(code, sites).to(setup.device) if sites > 1 and setup.unlearn else None
-        self.modules: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
-        if self.site_head is not None:
-            self.modules["site_head"] = self.site_head
-        if setup.biology:
-            features = [read_feature(name, brains) for name in setup.biology]
-            self.modules["biology"] = BiologicalHeads(features, code).to(setup.device)
-        if setup.weights.levels:
-            self.modules["levels"] = LevelHeads(setup.architecture.code_channels).to(setup.device)
-        self.optimisers = {
-            name: torch.optim.Adam(module.parameters(), lr=setup.rate, betas=(0.5, 0.999))
-            for name, module in self.modules.items()
-        }
-        self.schedules = {
-            name: torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, setup.rate, setup.steps + 1, pct_start=0.05, cycle_momentum=False
-            )
-            for name, optimiser in self.optimisers.items()
-        }
-
-    def parts(self) -> dict[str, dict]:
-        """Everything with a state, for the checkpoint."""
-        return {"modules": self.modules, "optimisers": self.optimisers, "schedules": self.schedules}
-
-    def state(self) -> dict:
-        return {kind: {n: part.state_dict() for n, part in parts.items()} for kind, parts in self.parts().items()}
-
-    def load(self, state: dict) -> None:
-        for kind, parts in self.parts().items():
-            for name, part in parts.items():
-                part.load_state_dict(state[kind][name])
-
-    def advance(self, loss: Tensor, *names: str) -> None:
-        """One update of the named networks."""
-        for name in names:
-            self.optimisers[name].zero_grad(set_to_none=True)
-        loss.backward()
-        for name in names:
-            nn.utils.clip_grad_norm_(self.modules[name].parameters(), 5.0)
-            self.optimisers[name].step()
-            self.schedules[name].step()
+def build_networks(setup: HarmonizerTraining, brains: list[Brain], sites: int) -> Networks:
+    """Untrained networks; a site head with two sites or more."""
+    return Networks(
+        setup.architecture,
+        setup.crop,
+        sites if setup.unlearn else 0,
+        tuple(read_feature(name, brains) for name in setup.biology),
+        bool(setup.weights.levels),
+        setup.rate,
+        setup.steps,
+        setup.device,
+    )
 
 
 def train_harmonizer(
@@ -135,7 +120,7 @@ def train_harmonizer(
     """
     check_batch_size(setup.batch, len({brain.site for brain in brains}))
     torch.manual_seed(setup.seed)
-    networks = _Networks(setup, sites, brains)
+    networks = build_networks(setup, brains, sites)
     if setup.start is not None:
         networks.generator.load_state_dict(weights_to_start_with(setup.start))
     average = moving_average(networks.generator)
@@ -147,6 +132,10 @@ def train_harmonizer(
         first, best = state["step"], state["best"]
 
     pairs = Pairs(brains, setup.axis, setup.crop)
+    if networks.site_head is not None and first == 0:  # a run that was killed in here begins here again
+        batches = _site_batches(setup, pairs, histogram)
+        reached = pretrain_site_head(networks.site_head, networks.generator.anatomy, batches, setup.rate)
+        log.info("%s: site head before unlearning: accuracy %s", setup.axis, reached)
     fixed = _fixed_pairs(setup, Pairs(judges, setup.axis, setup.crop), histogram)
     untouched = float(np.mean([_error(one, target) for one, _, target in fixed]))
     rows: list[dict[str, float]] = []
@@ -154,7 +143,7 @@ def train_harmonizer(
     for step in bar:
         g = torch.Generator().manual_seed(setup.seed * 10**7 + step)
         torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
-        rows.append(_step(networks, setup, pairs, g, histogram))
+        rows.append(update(networks, setup, pairs, g, histogram))
         average.update_parameters(networks.generator)
         if step % setup.every and step != setup.steps:
             continue
@@ -203,70 +192,96 @@ def _random_contrasts(means: Tensor, g: torch.Generator) -> Tensor:
     return kinds[chosen, torch.arange(count)]
 
 
-def _step(
-    networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch.Generator, histogram: HistogramNet | None
-) -> dict[str, float]:
-    """The three updates of a batch: generator, discriminator, site head on frozen features."""
-    batch = pairs.batch(setup.batch, g)
-    one, two, target = (t.to(setup.device) for t in make_pair(batch, setup, g, histogram))
-    reduced = partial(autocast, setup.device, setup.precision)
-    with reduced():
-        anatomy = networks.generator.anatomy(one)
-        style = networks.generator.contrast(two)
-        made = networks.generator.decode(anatomy.sample(), style.sample(), one)
-        losses = _losses(networks, setup, batch, (one, two, target), made, anatomy, style)
-    heads = {"biological": "biology", "levels": "levels"}
-    trained = ["generator", *(heads[name] for name in losses if name in heads)]
-    networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
+class _Pass(NamedTuple):
+    """One batch through the generator: slices (B, 1, H, W) and codes."""
 
-    numbers = {name: loss.item() for name, loss in losses.items()}
+    seen: Tensor  # S1 as the generator sees it
+    reference: Tensor  # S2γ
+    target: Tensor  # S1γ
+    anatomy: Code
+    contrast: Code
+    generated: Tensor
+
+
+def update(
+    networks: Networks,
+    setup: HarmonizerTraining,
+    pairs: Pairs,
+    g: torch.Generator,
+    histogram: HistogramNet | None = None,
+) -> dict[str, float]:
+    """Draw a batch and update site head, generator and discriminator, in this order; gives the losses back."""
+    batch = pairs.batch(setup.batch, g)
+    seen, reference, target = (t.to(setup.device) for t in make_pair(batch, setup, g, histogram))
+    with autocast(setup.device, setup.precision):
+        anatomy = networks.generator.anatomy(seen)
+        contrast_code = networks.generator.contrast(reference)
+        generated = networks.generator.decode(anatomy.sample(), contrast_code.sample(), seen)
+    passed = _Pass(seen, reference, target, anatomy, contrast_code, generated)
+    numbers = _update_site_head(networks, setup, batch, anatomy) if networks.site_head is not None else {}
+    numbers |= _update_generator(networks, setup, batch, passed)
     if setup.weights.adversarial:
-        with reduced():
-            critic = discriminator_loss(networks.discriminator, target, made.detach())
-        networks.advance(critic, "discriminator")
-        numbers["discriminator"] = critic.item()
-    if networks.site_head is not None:
-        site = batch.site.to(setup.device)
-        with reduced():
-            logits = networks.site_head(anatomy.mean.detach())
-            site_loss = F.cross_entropy(logits, site)  # equation 1
-        networks.advance(site_loss, "site_head")
-        numbers |= {"site": site_loss.item(), "site_accuracy": (logits.argmax(1) == site).float().mean().item()}
+        numbers |= _update_discriminator(networks, setup, passed)
     return numbers
 
 
-def _losses(
-    networks: _Networks,
-    setup: HarmonizerTraining,
-    batch: Batch,
-    images: tuple[Tensor, Tensor, Tensor],
-    made: Tensor,
-    anatomy: Code,
-    style: Code,
-) -> dict[str, Tensor]:
+def _update_site_head(networks: Networks, setup: HarmonizerTraining, batch: Batch, anatomy: Code) -> dict[str, float]:
+    site = batch.site.to(setup.device)
+    with autocast(setup.device, setup.precision):
+        logits = networks.site_head(anatomy.mean.detach())
+        loss = site_loss(logits, site)
+    networks.advance(loss, "site_head")
+    return {"site": loss.item(), "site_accuracy": accuracy(logits, site)}
+
+
+def _update_generator(networks: Networks, setup: HarmonizerTraining, batch: Batch, passed: _Pass) -> dict[str, float]:
+    with autocast(setup.device, setup.precision):
+        losses = _generator_losses(networks, setup, batch, passed)
+    heads = {"biological": "biology", "levels": "levels"}  # trained together with the encoder
+    trained = ["generator", *(heads[name] for name in losses if name in heads)]
+    networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
+    return {name: loss.item() for name, loss in losses.items()}
+
+
+def _update_discriminator(networks: Networks, setup: HarmonizerTraining, passed: _Pass) -> dict[str, float]:
+    with autocast(setup.device, setup.precision):
+        loss = discriminator_loss(networks.discriminator, passed.target, passed.generated.detach())
+    networks.advance(loss, "discriminator")
+    return {"discriminator": loss.item()}
+
+
+def _generator_losses(networks: Networks, setup: HarmonizerTraining, batch: Batch, passed: _Pass) -> dict[str, Tensor]:
     """The parts of the generator's loss that have a weight (equations 2 to 5), by the weights' names."""
     from monai.losses import SSIMLoss
 
-    weights, (one, two, target) = setup.weights, images
+    weights, target, generated = setup.weights, passed.target, passed.generated
+    anatomy, contrast_code = passed.anatomy, passed.contrast
     mask = target > 0
-    losses = {"l1": F.l1_loss(made[mask], target[mask]), "kl": anatomy.kl() + style.kl()}
+    losses = {"l1": F.l1_loss(generated[mask], target[mask]), "kl": anatomy.kl() + contrast_code.kl()}
     if weights.adversarial:
-        losses["adversarial"] = _is_real(networks.discriminator(made))
+        losses["adversarial"] = _is_real(networks.discriminator(generated))
     if weights.ssim:
-        with torch.autocast(made.device.type, enabled=False):  # variances are small differences of large numbers
-            losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made.float(), target)
+        with torch.autocast(generated.device.type, enabled=False):  # variances are small differences of large numbers
+            losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(generated.float(), target)
     if networks.site_head is not None:
         losses["confusion"] = confusion(networks.site_head(anatomy.mean))
     if setup.biology:
         losses["biological"] = networks.modules["biology"](anatomy.mean, batch.brain)
     if weights.levels:
-        losses["levels"] = networks.modules["levels"](anatomy.mean, style.mean, batch, one, two)
+        losses["levels"] = networks.modules["levels"](
+            anatomy.mean, contrast_code.mean, batch, passed.seen, passed.reference
+        )
     return losses
 
 
-def confusion(logits: Tensor) -> Tensor:
-    """Equation 2: cross-entropy with the uniform distribution over sites."""
-    return -F.log_softmax(logits, dim=1).mean()
+def _site_batches(
+    setup: HarmonizerTraining, pairs: Pairs, histogram: HistogramNet | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Slices as the generator will see them, and their sites; drawn from other random numbers than the training's."""
+    for step in range(setup.site_pretraining):
+        g = torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step)
+        batch = pairs.batch(setup.batch, g)
+        yield make_pair(batch, setup, g, histogram)[0].to(setup.device), batch.site.to(setup.device)
 
 
 def discriminator_loss(discriminator: Discriminator, real: Tensor, generated: Tensor) -> Tensor:
