@@ -3,6 +3,7 @@ brain's own histogram would be there. Minutes on one core."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -100,13 +101,13 @@ def _errors(network: HistogramNet, visits: Visits) -> dict[str, float]:
 
 
 def make_people(brains: list[Brain], folder: Path, jobs: int) -> list[Person]:
-    """Take brains apart, once: what is in `folder` is read."""
+    """Take brains apart into tissues and texture, once: what is in `folder` is read."""
     folder.mkdir(parents=True, exist_ok=True)
     return Parallel(n_jobs=jobs)(delayed(_person)(brain, folder) for brain in brains)
 
 
 def _person(brain: Brain, folder: Path) -> Person:
-    file = folder / f"{brain.site}_{brain.name.split('.')[0]}.npz"
+    file = folder / f"{_content(brain)}.npz"
     affine = np.diag([*brain.zooms, 1.0])
     mask = ndimage.binary_fill_holes((brain.volume > 0).numpy())  # the darkest CSF may be 0
     if file.exists():
@@ -117,3 +118,10 @@ def _person(brain: Brain, folder: Path) -> Person:
     arrays = {"fractions": made.fractions.astype(np.float16), "texture": made.texture.astype(np.float16)}
     write_atomically(file, lambda path: np.savez(path, **arrays))
     return made
+
+
+def _content(brain: Brain) -> str:
+    """Hash of intensities, shape and voxel size: two sites may have a sub-01 each, and one brain two names."""
+    values = brain.volume.contiguous().numpy()
+    about = f"{values.shape} {values.dtype} {[float(zoom) for zoom in brain.zooms]}"
+    return hashlib.sha256(about.encode() + values.tobytes()).hexdigest()[:32]
