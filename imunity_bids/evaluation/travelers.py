@@ -174,6 +174,11 @@ def _load_visits(file: Path, scanners: tuple[Scanner, ...]) -> tuple[dict[str, V
         return visits, stored["mask"]
 
 
+def _load_scan(file: Path, scanner: str) -> np.ndarray:
+    with np.load(file) as stored:
+        return stored[f"{scanner}/scan"].astype(np.float32)
+
+
 def _score_person(
     file: Path, others: list[Path], name: str, model: Path, scanners: tuple[Scanner, ...]
 ) -> tuple[list[dict], list[dict]]:
@@ -186,7 +191,7 @@ def _score_person(
     true_volumes = {name: tissue_volumes(stay.truth, mask) for name, stay in visits.items()}
     bundle, rows, features = load_bundle(model), [], []
     for target in (scanner.name for scanner in scanners):
-        theirs = [np.load(other)[f"{target}/scan"].astype(np.float32) for other in others]
+        theirs = [_load_scan(other, target) for other in others]
         contrast = reference_scan(theirs[0], bundle)
         for source, stay in visits.items():
             truth = stay.scan if source == target else visits[target].truth
