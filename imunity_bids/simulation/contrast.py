@@ -1,8 +1,8 @@
 """Contrasts that scanners have, for slices (B, 1, H, W) in [0, 1].
 
 The paper's γ, random monotone curves, simulated sequences, and what a scanner adds: bias field, blur, noise. White
-matter of a white-striped brain stays at 0.7 whatever the scanner, so a curve may be anchored there; the paper's γ is
-anchored at the range's end, 1.
+matter of a white-striped brain stays at 0.7 whatever the scanner, so our own curves, γ among them, are anchored there;
+the paper's γ is anchored at the end of the range, 1, and computed for every pixel.
 """
 
 from __future__ import annotations
@@ -26,10 +26,22 @@ def identity_curves(count: int) -> Tensor:
     return _positions()[None, :, None, None].expand(count, -1, -1, -1)
 
 
-def gamma_curves(count: int, g: torch.Generator, anchor: float = 1.0) -> Tensor:
-    """Curves (count, KNOTS, 1, 1) of anchor · (I / anchor)^γ, γ uniform (section 2.2.1)."""
-    gamma = GAMMA[0] + (GAMMA[1] - GAMMA[0]) * torch.rand(count, 1, generator=g)
-    return (anchor * (_positions() / anchor) ** gamma)[..., None, None]
+def draw_gamma(count: int, g: torch.Generator) -> Tensor:
+    """The paper's γ, uniform between 0.5 and 1.5 (section 2.2.1): (count, 1)."""
+    return GAMMA[0] + (GAMMA[1] - GAMMA[0]) * torch.rand(count, 1, generator=g)
+
+
+def gamma_corrected(image: Tensor, gamma: Tensor) -> Tensor:
+    """I^γ for every pixel of (B, 1, H, W), γ (B, 1), the range being 1 (section 2.2.1); the background stays 0."""
+    return image.pow(gamma[..., None, None]).clamp(DARKEST, 1) * (image > 0)
+
+
+def gamma_curves(count: int, g: torch.Generator) -> Tensor:
+    """Curves (count, KNOTS, 1, 1) of 0.7 · (I / 0.7)^γ: a γ of our own, which leaves white matter where it is.
+
+    Straight lines join the knots, so that near 0 a γ below 1 brightens less than the formula.
+    """
+    return (WHITE_MATTER * (_positions() / WHITE_MATTER) ** draw_gamma(count, g))[..., None, None]
 
 
 def random_curves(count: int, g: torch.Generator, strength: float = 0.3) -> Tensor:
@@ -126,9 +138,7 @@ def recolour(image: Tensor, curves: Tensor) -> Tensor:
     return apply_curves(curves, image).clamp(DARKEST, 1) * (image > 0)
 
 
-def prematch(
-    image: Tensor, own: Tensor, source: Tensor, other: Tensor, target: Tensor, network: HistogramNet | None = None
-) -> Tensor:
+def prematch(image: Tensor, own: Tensor, reference: Tensor, network: HistogramNet | None = None) -> Tensor:
     """What inference does to S1: its histogram becomes that of ANOTHER brain in the target contrast.
 
     With a histogram network it becomes what the network makes of both.
@@ -136,24 +146,21 @@ def prematch(
     Parameters
     ----------
     image
-        S1 in its source contrast.
-    own, other
-        Quantiles of S1's brain and of the reference's brain before their contrasts changed, (B, Q).
-    source, target
-        The curves that changed them, (B, K, h, w).
+        S1 in its source contrast, (B, 1, H, W).
+    own, reference
+        Quantiles of S1's brain in that contrast, and of the reference's brain in the target contrast, (B, Q).
     """
-    have, want = (_through(values, curves) for values, curves in ((own, source), (other, target)))
     if network is not None:
         with torch.no_grad():
-            want = network(have, want)[0]
-    matched = match(image.flatten(1), have, want).reshape(image.shape)
+            reference = network(own, reference)[0]
+    matched = match(image.flatten(1), own, reference).reshape(image.shape)
     return matched.clamp(DARKEST, 1) * (image > 0)
 
 
-def _through(values: Tensor, curves: Tensor) -> Tensor:
-    """Quantiles (B, Q) after the mean curve of each map; sorted, since a curve may fall a little."""
+def quantiles_after(quantiles: Tensor, curves: Tensor) -> Tensor:
+    """Quantiles (B, Q) after the mean of each image's curves (B, K, h, w); sorted, since a curve may fall a little."""
     mean = curves.mean(dim=(2, 3), keepdim=True)
-    return apply_curves(mean, values[:, None, None]).flatten(1).clamp(DARKEST, 1).sort(dim=1).values
+    return apply_curves(mean, quantiles[:, None, None]).flatten(1).clamp(DARKEST, 1).sort(dim=1).values
 
 
 def scanner(image: Tensor, g: torch.Generator) -> Tensor:

@@ -162,19 +162,20 @@ def make_pair(
     batch: Batch, setup: HarmonizerTraining, g: torch.Generator, histogram: HistogramNet | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input."""
-    one, two = batch.one, batch.two
     if setup.paper_contrast:
-        target = contrast.gamma_curves(len(one), g)
-        source = contrast.identity_curves(len(one))
-        seen, reference = one, contrast.recolour(two, target)
+        gamma = contrast.draw_gamma(len(batch.one), g)
+        seen, reference, target = batch.one, *(contrast.gamma_corrected(t, gamma) for t in (batch.two, batch.one))
+        own, wanted = batch.own, batch.other.pow(gamma)
     else:
-        target, source = _random_contrasts(batch.means, g), _random_contrasts(batch.means, g)
-        seen = contrast.scanner(contrast.recolour(one, source), g)
-        reference = contrast.scanner(contrast.recolour(two, target), g)
+        curves, source = _random_contrasts(batch.means, g), _random_contrasts(batch.means, g)
+        seen = contrast.scanner(contrast.recolour(batch.one, source), g)
+        reference = contrast.scanner(contrast.recolour(batch.two, curves), g)
+        # a scanner's uneven fields are in the images, but not in what is asked for
+        target = contrast.recolour(batch.one, curves.mean(dim=(2, 3), keepdim=True))
+        own, wanted = contrast.quantiles_after(batch.own, source), contrast.quantiles_after(batch.other, curves)
     if setup.architecture.prematch:
-        seen = contrast.prematch(seen, batch.own, source, batch.other, target, histogram)
-    # a scanner's uneven fields are in the images, but not in what is asked for
-    return seen, reference, contrast.recolour(one, target.mean(dim=(2, 3), keepdim=True))
+        seen = contrast.prematch(seen, own, wanted, histogram)
+    return seen, reference, target
 
 
 def _random_contrasts(means: Tensor, g: torch.Generator) -> Tensor:
@@ -183,7 +184,7 @@ def _random_contrasts(means: Tensor, g: torch.Generator) -> Tensor:
     kinds = torch.stack(
         [
             contrast.identity_curves(count).expand(-1, -1, 3, 3),
-            contrast.gamma_curves(count, g, anchor=contrast.WHITE_MATTER).expand(-1, -1, 3, 3),
+            contrast.gamma_curves(count, g).expand(-1, -1, 3, 3),
             contrast.random_curves(count, g).expand(-1, -1, 3, 3),
             contrast.sequence_curves(means, g, UNEVEN),
         ]

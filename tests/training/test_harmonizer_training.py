@@ -94,11 +94,39 @@ def test_too_small_a_batch_ends_the_command_before_any_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_gamma_is_the_papers_formula() -> None:
-    curve = contrast.gamma_curves(1, torch.Generator().manual_seed(0)).flatten()
-    gamma = torch.log(curve[5]) / torch.log(torch.tensor(5 / (contrast.KNOTS - 1)))
-    assert 0.5 <= gamma <= 1.5
-    torch.testing.assert_close(curve, torch.linspace(0, 1, contrast.KNOTS) ** gamma)
+def test_gamma_is_the_papers_formula_for_every_pixel() -> None:
+    """Dark CSF above all: between knots of a curve, 0.01 to the power of 0.5 would be 0.048."""
+    image = torch.tensor([0.0, 0.01, 0.2, 0.7, 1.0]).reshape(1, 1, 1, 5).expand(2, -1, -1, -1)
+    done = contrast.gamma_corrected(image, torch.tensor([[0.5], [1.5]]))
+    expected = torch.tensor([[0, 0.1, 0.2**0.5, 0.7**0.5, 1], [0, contrast.DARKEST, 0.2**1.5, 0.7**1.5, 1]])
+    torch.testing.assert_close(done.flatten(1), expected)
+    gamma = contrast.draw_gamma(1000, torch.Generator().manual_seed(0))
+    assert 0.5 <= gamma.min() < 0.51 < 1.49 < gamma.max() <= 1.5
+    assert gamma.mean().item() == pytest.approx(1, abs=0.03)  # three standard errors of a uniform distribution
+
+
+def test_the_papers_pair_has_its_gamma_in_all_slices() -> None:
+    g = torch.Generator().manual_seed(0)
+    one, two = 0.01 + 0.9 * torch.rand(2, 5, 1, 16, 16, generator=g)
+    quantiles = torch.linspace(0.01, 0.9, 101).expand(5, -1)
+    batch = Batch(one, two, torch.zeros(5, 2), quantiles, quantiles, torch.zeros(5), torch.zeros(5))
+    seen, reference, target = make_pair(batch, setup(Path(), paper_contrast=True), torch.Generator().manual_seed(1))
+    gamma = 0.5 + torch.rand(5, 1, 1, 1, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(seen, one)
+    torch.testing.assert_close(reference, (two**gamma).clamp(contrast.DARKEST))
+    torch.testing.assert_close(target, (one**gamma).clamp(contrast.DARKEST))
+    matching = setup(Path(), paper_contrast=True, architecture=Architecture(width=4, prematch=True))
+    matched, _, target = make_pair(batch, matching, torch.Generator().manual_seed(1))
+    # the same histogram after γ: matching does what γ does, but for straight lines between 101 quantiles
+    torch.testing.assert_close(matched, target, atol=0.02, rtol=0)
+
+
+def test_our_gamma_leaves_white_matter() -> None:
+    curves = contrast.gamma_curves(20, torch.Generator().manual_seed(0))
+    gamma = contrast.draw_gamma(20, torch.Generator().manual_seed(0))
+    white, gray = (contrast.recolour(torch.full((20, 1, 4, 4), level), curves)[:, 0, 0, 0] for level in (0.7, 0.5))
+    torch.testing.assert_close(white, torch.full((20,), 0.7), atol=2e-3, rtol=0)  # lines between 24 knots
+    torch.testing.assert_close(gray, 0.7 * (0.5 / 0.7) ** gamma[:, 0], atol=2e-3, rtol=0)
 
 
 def test_random_curves_are_monotone_and_leave_white_matter_where_it_is() -> None:
@@ -271,7 +299,8 @@ def test_a_prematched_slice_of_the_same_histogram_is_its_target() -> None:
     even = torch.linspace(0.01, 0.65, 101).expand(8, -1)
     g = torch.Generator().manual_seed(0)
     source, target = contrast.random_curves(8, g), contrast.random_curves(8, g)
-    matched = contrast.prematch(contrast.recolour(image, source), even, source, even, target)
+    own, wanted = contrast.quantiles_after(even, source), contrast.quantiles_after(even, target)
+    matched = contrast.prematch(contrast.recolour(image, source), own, wanted)
     # between two quantiles the curves are taken for straight
     torch.testing.assert_close(matched, contrast.recolour(image, target), atol=0.01, rtol=0)
 
@@ -282,7 +311,8 @@ def test_a_slice_is_matched_to_what_the_histogram_network_says() -> None:
     g = torch.Generator().manual_seed(0)
     source, target = contrast.random_curves(8, g), contrast.random_curves(8, g)
     seen = contrast.recolour(image, source)
-    stays = contrast.prematch(seen, even, source, even, target, lambda own, reference: (own, reference))
+    own, wanted = contrast.quantiles_after(even, source), contrast.quantiles_after(even, target)
+    stays = contrast.prematch(seen, own, wanted, lambda own, reference: (own, reference))
     torch.testing.assert_close(stays, seen, atol=0.01, rtol=0)
-    changed = contrast.prematch(seen, even, source, even, target, lambda own, reference: (reference, own))
-    torch.testing.assert_close(changed, contrast.prematch(seen, even, source, even, target))
+    changed = contrast.prematch(seen, own, wanted, lambda own, reference: (reference, own))
+    torch.testing.assert_close(changed, contrast.prematch(seen, own, wanted))

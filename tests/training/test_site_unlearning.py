@@ -89,8 +89,8 @@ def test_unlearning_begins_with_a_head_that_can_tell_the_sites(tmp_path: Path) -
     accuracies = {}
     for updates in (0, 60):
         plan = setup(
-            tmp_path / str(updates), architecture=Architecture(width=8), paper_contrast=True, batch=64, every=1, steps=1,
-            site_pretraining=updates, rate=3e-3,
+            tmp_path / str(updates), architecture=Architecture(width=8), paper_contrast=True,
+            batch=64, steps=1, every=1, rate=3e-3, site_pretraining=updates,
         )  # fmt: skip
         train_harmonizer(plan, striped(), 2, striped())
         rows = torch.load(plan.output / "last.pt", weights_only=True)["rows"]
