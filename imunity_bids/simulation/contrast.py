@@ -15,7 +15,7 @@ from imunity_bids.image.white_stripe import WHITE_MATTER
 from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import DARKEST, apply_curves
 from imunity_bids.models.quantiles import match
-from imunity_bids.simulation.sequences import decayed, mprage, spgr
+from imunity_bids.simulation.protocols import draw_protocols, signals
 
 KNOTS = 24
 GAMMA = (0.5, 1.5)
@@ -55,70 +55,27 @@ def random_curves(count: int, g: torch.Generator, strength: float = 0.3) -> Tens
     return (values * (WHITE_MATTER / at_white)[:, None])[..., None, None]
 
 
-def sequence_curves(means: Tensor, g: torch.Generator, uneven: float) -> Tensor:
+def sequence_curves(tissue_means: Tensor, g: torch.Generator, uneven: float) -> Tensor:
     """Curves (count, KNOTS, 3, 3) that turn tissue means of a brain into those of a random SPGR or MPRAGE sequence.
 
     Parameters
     ----------
-    means
-        Intensities of CSF and gray matter, (count, 2), white matter being at 0.7.
+    tissue_means
+        Intensities of CSF and gray matter in the brain, (count, 2), white matter being at 0.7.
     uneven
         Largest standard deviation of the transmit field, which varies the flip angle within the slice.
     """
-    count = len(means)
-    drawn = sequences(count, g)
+    count = len(tissue_means)
+    protocols = draw_protocols(count, g)
     field = 1 + uneven * torch.rand(count, 1, 1, 1, generator=g) * torch.randn(count, 1, 3, 3, generator=g)
-    signal = signals(drawn[..., None, None], field.clamp(0.6, 1.4)[:, 0])
+    signal = signals(protocols, field.clamp(0.6, 1.4)[:, 0])
     levels = WHITE_MATTER * signal / signal[:, 2:]  # N4 and white stripe bring white matter to 0.7 everywhere
     zero = torch.zeros_like(levels[:, :1])
-    slope = (levels[:, 2:] - levels[:, 1:2]) / (WHITE_MATTER - means[:, 1, None, None, None]).clamp(min=0.05)
+    slope = (levels[:, 2:] - levels[:, 1:2]) / (WHITE_MATTER - tissue_means[:, 1, None, None, None]).clamp(min=0.05)
     top = levels[:, 2:] + (1 - WHITE_MATTER) * slope.clamp(0.3, 2)
     start = torch.tensor([0.0, WHITE_MATTER, 1.0]).expand(count, 3)
-    at = torch.cat([start[:, :1], means, start[:, 1:]], dim=1)[..., None, None]
+    at = torch.cat([start[:, :1], tissue_means, start[:, 1:]], dim=1)[..., None, None]
     return _interpolate(at, torch.cat([zero, levels, top], dim=1))
-
-
-def t1_weighted(count: int, g: torch.Generator) -> Tensor:
-    """Tissue parameters and protocols (n ≤ count, 17) that show white brighter than gray brighter than CSF."""
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=g)
-
-    white = uniform(560, 1150)
-    t1 = [uniform(3500, 4800), white * uniform(1.4, 1.9), white]
-    t2_star = [uniform(500, 1500), uniform(45, 95), uniform(40, 75)]
-    density = [torch.ones(count), uniform(0.77, 0.87), uniform(0.65, 0.75)]
-    is_spgr = (torch.rand(count, generator=g) < 0.4).float()
-    protocol = [
-        is_spgr,
-        uniform(1.5, 8),  # TE
-        torch.where(is_spgr > 0, uniform(8, 40), uniform(5, 16)),  # flip angle
-        uniform(6, 35),  # TR of SPGR
-        uniform(50, 700),  # MPRAGE: delay, readouts, spacing, recovery
-        uniform(80, 260).round(),
-        uniform(5, 10),
-        uniform(0, 1200),
-    ]
-    drawn = torch.stack([*t1, *t2_star, *density, *protocol], dim=1)
-    csf, gray, white = signals(drawn[..., None, None], torch.ones(count, 1, 1)).squeeze(dim=(2, 3)).unbind(dim=1)
-    return drawn[(gray > 0.45 * white) & (gray < 0.95 * white) & (csf < 0.85 * gray)]
-
-
-def sequences(count: int, g: torch.Generator) -> Tensor:
-    """So many rows of `t1_weighted`, (count, 17)."""
-    drawn = t1_weighted(8 * count + 64, g)[:count]
-    if len(drawn) < count:
-        raise RuntimeError("fewer random sequences were T1-weighted than expected")
-    return drawn
-
-
-def signals(drawn: Tensor, flip_scale: Tensor) -> Tensor:
-    """Signals (count, 3, h, w) of the rows of `t1_weighted`, (count, 17, 1, 1), under a map of flip angles."""
-    t1, t2_star, density = drawn[:, 0:3], drawn[:, 3:6], drawn[:, 6:9]
-    is_spgr, te, flip, tr, delay, readouts, spacing, recovery = drawn[:, 9:, None].unbind(dim=1)
-    flip = flip * flip_scale[:, None]
-    signal = torch.where(is_spgr > 0, spgr(t1, tr, flip), mprage(t1, delay, readouts, spacing, recovery, flip))
-    return decayed(signal, density, te, t2_star)
 
 
 def _interpolate(at: Tensor, values: Tensor) -> Tensor:

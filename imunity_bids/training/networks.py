@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from imunity_bids.models.imunity import Architecture, CodeHead, Discriminator, Generator
 from imunity_bids.training.biology import BiologicalHeads, Feature
-from imunity_bids.training.levels import LevelHeads
+from imunity_bids.training.tissue_levels import LevelHeads
 
 LARGEST_GRADIENT = 5.0  # norm, to which it is clipped
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.training.run import Run, keep, load_kept, moving_average, weights_to_start_with
+from imunity_bids.training.checkpoints import Run, keep, load_kept, moving_average, weights_to_start_with
 
 
 class Counter(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
 from imunity_bids.models.imunity import Architecture
-from imunity_bids.training.harmonizer import PRESETS, build_networks, make_pair, train_harmonizer, update
+from imunity_bids.training.dataset import Brain
+from imunity_bids.training.harmonizer import build_networks, train_harmonizer, update
+from imunity_bids.training.losses import PRESETS
+from imunity_bids.training.pairs import Pairs, make_example
 from imunity_bids.training.site_unlearning import accuracy, confusion, pretrain_site_head, site_loss
-from imunity_bids.training.slices import Brain, Pairs
-from tests.training.test_harmonizer_training import brains, replace, setup
+from tests.training.toys import toy_brains, toy_plan
 
 
 def striped(count: int = 4) -> list[Brain]:
@@ -23,7 +26,7 @@ def striped(count: int = 4) -> list[Brain]:
     stripes = 1 - 0.7 * (torch.arange(40) // 4 % 2)
     return [
         replace(brain, site=index % 2, volume=brain.volume * stripes[:, None] if index % 2 else brain.volume)
-        for index, brain in enumerate(brains(count, 1))
+        for index, brain in enumerate(toy_brains(count, 1))
     ]
 
 
@@ -41,7 +44,7 @@ def test_confusion_is_least_for_the_uniform_answer() -> None:
 
 def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tmp_path: Path) -> None:
     known = striped()
-    plan = setup(tmp_path, rate=0.05)
+    plan = toy_plan(tmp_path, rate=0.05)
     torch.manual_seed(0)
     networks = build_networks(plan, known, 2)
     order = []
@@ -55,7 +58,7 @@ def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tm
     g = torch.Generator().manual_seed(5)
     batch = pairs.batch(plan.batch, g)
     with torch.no_grad():
-        features = before.anatomy(make_pair(batch, plan, g)[0]).mean
+        features = before.anatomy(make_example(batch, g, plan.paper_contrast).seen).mean
         assert numbers["site"] == pytest.approx(site_loss(head_before(features), batch.site).item(), rel=1e-5)
         confused = confusion(networks.site_head(features)).item()
         assert confused != pytest.approx(confusion(head_before(features)).item(), rel=1e-3)
@@ -64,7 +67,7 @@ def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tm
 
 def test_pretraining_teaches_the_head_and_leaves_the_encoder(tmp_path: Path) -> None:
     known = striped()
-    plan = setup(tmp_path, architecture=Architecture(width=8), paper_contrast=True)
+    plan = toy_plan(tmp_path, architecture=Architecture(width=8), paper_contrast=True)
     pairs = Pairs(known, plan.axis, plan.crop)
     reached, heads = [], []
     for _ in range(2):
@@ -74,7 +77,7 @@ def test_pretraining_teaches_the_head_and_leaves_the_encoder(tmp_path: Path) -> 
         untouched = deepcopy(encoder.state_dict())
         g = torch.Generator().manual_seed(1)
         batches = [pairs.batch(size, g) for size in (*[16] * 100, 200)]
-        images = [(make_pair(batch, plan, g)[0], batch.site) for batch in batches]
+        images = [(make_example(batch, g, plan.paper_contrast).seen, batch.site) for batch in batches]
         assert pretrain_site_head(networks.site_head, encoder, [], 3e-3) is None
         reached.append(pretrain_site_head(networks.site_head, encoder, images, 3e-3))
         heads.append(networks.site_head.state_dict())
@@ -88,7 +91,7 @@ def test_unlearning_begins_with_a_head_that_can_tell_the_sites(tmp_path: Path) -
     """Without the pretraining the first batches would be confused by a head that knows nothing."""
     accuracies = {}
     for updates in (0, 60):
-        plan = setup(
+        plan = toy_plan(
             tmp_path / str(updates), architecture=Architecture(width=8), paper_contrast=True,
             batch=64, steps=1, every=1, rate=3e-3, site_pretraining=updates,
         )  # fmt: skip
@@ -103,7 +106,7 @@ def test_unlearning_makes_the_site_head_guess(tmp_path: Path) -> None:
     last = {}
     for weight in (0.0, 10.0):
         losses = replace(PRESETS["code"], confusion=weight, adversarial=0, ssim=0)
-        plan = setup(
+        plan = toy_plan(
             tmp_path / str(weight), architecture=Architecture(width=8), weights=losses, paper_contrast=True,
             steps=150, batch=12, every=50, rate=2e-3, site_pretraining=60,
         )  # fmt: skip
