@@ -149,6 +149,7 @@ def _harmonizer(options: argparse.Namespace) -> None:
         setup,
         name=options.name,
         template=options.template,
+        license=options.license,
         later_steps=options.later_steps,
         default_site=options.default_site,
         visits=options.visits,

@@ -41,6 +41,7 @@ class BundleTraining:
     harmonizer: HarmonizerTraining  # of all axes; its output is the folder of the whole run
     name: str = "own"
     template: str = "MNI152NLin2009cAsym"
+    license: str = "not stated"
     later_steps: int | None = None
     default_site: str | None = None
     visits: int = 0
@@ -104,7 +105,7 @@ def bundle_card(
     return {
         "name": plan.name,
         "version": "0.1",
-        "license": "Apache-2.0",
+        "license": plan.license,
         "template": plan.template,
         "intensity": "white-matter peak at 0.7 in [0, 1], 0 outside the brain",
         "default_reference": default_site,

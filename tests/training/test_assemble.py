@@ -33,14 +33,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folders = write_brains(toy_brains(6, 2), folder / "brains")
     options = ["--steps", "1", "--later-steps", "2", "--holdout", "1", "--batch", "2", "--crop", "32", "--visits", "0"]
     options += ["--no-unlearning"]  # its pretraining takes most of the time
-    more = ["--name", "toy", "--default-site", "site-1", "--adversarial", "0", "--ssim", "0"]
+    more = ["--name", "toy", "--license", "CC0-1.0", "--default-site", "site-1", "--adversarial", "0", "--ssim", "0"]
     assert main(["harmonizer", *map(str, folders), str(folder / "run"), *options, *more]) == 0
     return folder
 
 
 def test_the_card_says_how_a_bundle_was_made(trained: Path) -> None:
     card = json.loads((trained / "run" / "bundle" / "bundle.json").read_text())
-    assert (card["name"], card["default_reference"]) == ("toy", "site-1")
+    assert (card["name"], card["license"], card["default_reference"]) == ("toy", "CC0-1.0", "site-1")
     training = card["training"]
     assert training["brains"] == {"site-0": 2, "site-1": 2}
     assert training["held_out"] == ["b4.nii.gz", "b5.nii.gz"]
@@ -75,6 +75,13 @@ def test_later_axes_start_from_the_one_before(trained: Path) -> None:
     name = "anatomy.features.0.weight"
     fresh = Generator(load_bundle(trained / "run" / "bundle").generators["axial"].architecture).state_dict()[name]
     assert (axial[name] - coronal[name]).norm() < 0.1 * (axial[name] - fresh).norm()
+
+
+def test_nothing_is_claimed_about_a_licence(tmp_path: Path) -> None:
+    known = toy_brains(2, 1, 32)
+    plan = toy_plan(tmp_path, steps=1, weights=replace(toy_plan(tmp_path).weights, adversarial=0, ssim=0))
+    folder = train_bundle(BundleTraining(plan), known, ["one"], known)
+    assert load_bundle(folder).card["license"] == "not stated"
 
 
 def test_a_default_site_that_does_not_exist_is_refused(tmp_path: Path) -> None:
