@@ -225,8 +225,8 @@ def _score_person(
 
     torch.set_num_threads(1)
     visits, mask = _load_visits(file, scanners)
-    volumes = {scanner: tissue_volumes(visit.scan, mask) for scanner, visit in visits.items()}
-    true_volumes = {scanner: tissue_volumes(visit.truth, mask) for scanner, visit in visits.items()}
+    volumes = {scanner: tissue_volumes(scan, mask) for scanner, (scan, _) in visits.items()}
+    true_volumes = {scanner: tissue_volumes(truth, mask) for scanner, (_, truth) in visits.items()}
     bundle, rows, features = load_bundle(model), [], []
     for target in visits:
         references = [_load_scan(other, target) for other in others]

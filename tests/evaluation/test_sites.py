@@ -60,7 +60,7 @@ def test_the_classifier_tells_scanners_that_differ_and_not_those_that_do_not() -
     assert site_accuracy(table) > 0.9
     same = table.copy()
     same.loc[same.site == "b", same.columns[3:]] = same.loc[same.site == "a", same.columns[3:]].to_numpy()
-    assert site_accuracy(same) <= 0.5  # the pairs are alike: whatever is said is right for one of the two
+    assert site_accuracy(same) <= 0.5  # the pairs are alike: an answer is right for one of the two at most
 
 
 def test_sites_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

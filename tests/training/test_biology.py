@@ -82,6 +82,6 @@ def test_participants_of_the_raw_dataset_are_found(tmp_path: Path) -> None:
     nib.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4)).to_filename(
         out / "sub-1_space-X_desc-preproc_T1w.nii.gz"
     )
-    (found,), sites = load_brains([out])
-    assert found.traits["age"] == "33"
+    (brain,), sites = load_brains([out])
+    assert brain.traits["age"] == "33"
     assert sites == ["A"]
