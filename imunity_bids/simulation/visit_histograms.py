@@ -73,16 +73,16 @@ def simulate_visits(people: list[Person], count: int, seed: int) -> Visits:
     return Visits(quantiles, response, scatter, person, both, t1, unit)
 
 
-def truth(visits: Visits, own: Tensor, scanner: Tensor) -> tuple[Tensor, Tensor]:
-    """What the voxels at the quantiles of visits `own` would be on the scanners of visits `scanner`.
+def truth(visits: Visits, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """What the voxels at the quantiles of visits `source` would be on the scanners of visits `target`, numbers (B).
 
     Mean and standard deviation over the voxels at each quantile, both (B, Q). White stripe misses its level anew at
     every visit: here by as much as for the other person on that scanner.
     """
-    aim = tissue_levels(visits.protocol.rows(scanner), visits.t1[own], torch.ones(1))
-    aim = aim * visits.unit[partner(scanner), None, None]
-    mean = torch.bmm(visits.response[own], aim).squeeze(2).clamp(0, 1)
-    variance = torch.einsum("bi,bqij,bj->bq", aim.squeeze(2), visits.scatter[own], aim.squeeze(2))
+    levels = tissue_levels(visits.protocol.rows(target), visits.t1[source], torch.ones(1))
+    levels = levels * visits.unit[partner(target), None, None]
+    mean = torch.bmm(visits.response[source], levels).squeeze(2).clamp(0, 1)
+    variance = torch.einsum("bi,bqij,bj->bq", levels.squeeze(2), visits.scatter[source], levels.squeeze(2))
     return mean, variance.clamp(min=0).sqrt()
 
 
