@@ -1,4 +1,4 @@
-"""Both decoders and each part of the training, left out in turn: same brains, same steps, same judge, one table.
+"""Both decoders and each part of the training, left out in turn: same brains, same steps, same evaluation, one table.
 
 python benchmarks/ablation.py OUT DERIVATIVES [DERIVATIVES …] --judge-on sub-12 --judge-on sub-14 --judge-on sub-69
 
@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from slabs import chosen, judged, scores, slab
+from slabs import chosen, evaluated, scores, slab
 
 from imunity_bids.models.imunity import Architecture
-from imunity_bids.training.bundle import train_bundle
-from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining
-from imunity_bids.training.slices import hold_out, load_brains
+from imunity_bids.training.assemble import BundleTraining, train_bundle
+from imunity_bids.training.dataset import hold_out, load_brains
+from imunity_bids.training.harmonizer import HarmonizerTraining
+from imunity_bids.training.losses import PRESETS
 
 OURS = Architecture(bins=12, smooth=9, prematch=True)
 WEIGHTS = replace(PRESETS["code"], adversarial=0, levels=50)
@@ -50,7 +51,7 @@ def main() -> None:
     kept = chosen(options.derivatives, options.judge_on)
     slabs = [slab(path, options.output / "slabs") for path in kept]
     brains, sites = load_brains(options.derivatives, exclude=[f"*{path.name}" for path in kept])
-    training, judges = hold_out(brains, 2)
+    training, held_out = hold_out(brains, 2)
     rows = {}
     for name, changes in VARIANTS.items():
         folder = options.output / "".join(letter if letter.isalnum() else "-" for letter in name)
@@ -61,11 +62,12 @@ def main() -> None:
         )  # fmt: skip
         model = folder / "bundle"
         if not (model / "bundle.json").is_file():
-            train_bundle(setup, training, sites, judges, name, "", options.later_steps)
-        summary = judged(slabs, model, folder, options.output / "visits")
+            plan = BundleTraining(setup, name, later_steps=options.later_steps)
+            train_bundle(plan, training, sites, held_out)
+        summary = evaluated(slabs, model, folder, options.output / "visits")
         rows[name] = scores(summary)
-        for other in ("raw", "histogram matching"):
-            rows[other] = scores(summary, other)
+        for baseline in ("raw", "histogram matching"):
+            rows[baseline] = scores(summary, baseline)
         table = pd.DataFrame(rows).T
         table.to_csv(options.output / "ablation.tsv", sep="\t", float_format="%.4f")
         print(table.round(4).to_string(), flush=True)

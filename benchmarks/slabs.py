@@ -1,4 +1,4 @@
-"""The judge made small, for benchmarks that compare bundles: slabs of brains, three scanners."""
+"""The evaluation with traveling subjects made small, to compare bundles: slabs of brains, three scanners."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def slab(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
-def judged(slabs: list[Path], model: Path, folder: Path, visits: Path) -> dict[str, Any]:
-    """The judge's summary, from `folder` where it is there; all bundles see the scans in `visits`."""
+def evaluated(slabs: list[Path], model: Path, folder: Path, visits: Path) -> dict[str, Any]:
+    """Summary of the evaluation, from `folder` where it is there; all bundles see the scans in `visits`."""
     if not (folder / "travelers.json").is_file():
         visits.mkdir(parents=True, exist_ok=True)
         if not (folder / "visits").exists():

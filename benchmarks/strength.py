@@ -1,8 +1,8 @@
-"""How much of what the curves say shall be done? The judge on slabs of brains held out from training, one table.
+"""How much of what the curves would change shall be done? Scores on slabs of brains held out from training, one table.
 
 python benchmarks/strength.py OUT DERIVATIVES [DERIVATIVES …] --judge-on sub-10 --judge-on sub-63 [--model BUNDLE]
 
-Choose on other brains than those that the bundle is judged by. Interrupted, it goes on.
+Choose on other brains than those that the figures of the bundle are from. Interrupted, it goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from slabs import chosen, judged, scores, slab
+from slabs import chosen, evaluated, scores, slab
 
 from imunity_bids.models.card import find_bundle
 
@@ -33,7 +33,7 @@ def main() -> None:
     for strength in STRENGTHS:
         folder = options.output / f"{strength:.2f}"
         model = _with_strength(find_bundle(options.model), strength, folder / "bundle")
-        rows[strength] = scores(judged(slabs, model, folder, options.output / "visits"))
+        rows[strength] = scores(evaluated(slabs, model, folder, options.output / "visits"))
         print(pd.DataFrame(rows).T.round(4).to_string(), flush=True)
 
 

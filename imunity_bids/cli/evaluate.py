@@ -43,6 +43,9 @@ def _add_travelers(commands: argparse._SubParsersAction) -> None:
         "--pairs", type=Path,
         help="TSV of real scans of one person: paths of white-striped brains in columns source, target, reference",
     )  # fmt: skip
+    parser.add_argument(
+        "--scanners", nargs="+", default=[], metavar="NAME", help="simulated scanners to travel between (default: all)"
+    )
     parser.add_argument("--model", default="imunity", help="bundle: name or folder")
     parser.add_argument("--seed", type=int, default=1, help="of the visits")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -105,7 +108,8 @@ def _travelers(options: argparse.Namespace) -> None:
     model = find_bundle(options.model)
     if options.brains:
         paths = travelers.brains_below(options.brains, options.include)
-        summary = travelers.evaluate_travelers(paths, model, options.output, options.seed, options.jobs)
+        scanners = travelers.scanners_named(options.scanners)
+        summary = travelers.evaluate_travelers(paths, model, options.output, options.seed, options.jobs, scanners)
         plot_travelers(options.output)
         print(json.dumps(summary, indent=2))
     if options.pairs:

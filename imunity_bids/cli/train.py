@@ -37,6 +37,9 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     _shared(parser, steps=2000)
     parser.add_argument("--later-steps", type=int, help="of the second and third axis, which start from the one before")
     parser.add_argument("--name", default="own", help="of the bundle")
+    parser.add_argument(
+        "--license", default="not stated", help="of the bundle, for its card; an SPDX name, such as CC0-1.0"
+    )
     parser.add_argument("--template", default="MNI152NLin2009cAsym", help="space of the brains, for the card")
     parser.add_argument("--site-column", default="site", help="of participants.tsv; without it a folder is a site")
     parser.add_argument("--default-site", metavar="NAME", help="whose contrast is the default reference (the first's)")
@@ -110,9 +113,10 @@ def _harmonizer(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from imunity_bids.models.imunity import Architecture
-    from imunity_bids.training.bundle import train_bundle
-    from imunity_bids.training.harmonizer import PRESETS, HarmonizerTraining
-    from imunity_bids.training.slices import hold_out, load_brains
+    from imunity_bids.training.assemble import BundleTraining, train_bundle
+    from imunity_bids.training.dataset import hold_out, load_brains
+    from imunity_bids.training.harmonizer import HarmonizerTraining
+    from imunity_bids.training.losses import PRESETS
 
     brains, sites = load_brains(options.brains, options.site_column, options.exclude)
     given = {"ssim": options.ssim, "adversarial": options.adversarial, "levels": options.levels}
@@ -141,21 +145,18 @@ def _harmonizer(options: argparse.Namespace) -> None:
         precision=options.precision,
         start=_start(options.start),
     )
-    training, judges = hold_out(brains, options.holdout)
-    print(
-        train_bundle(
-            setup,
-            training,
-            sites,
-            judges,
-            options.name,
-            options.template,
-            options.later_steps,
-            options.default_site,
-            options.visits,
-            options.jobs,
-        )
+    plan = BundleTraining(
+        setup,
+        name=options.name,
+        template=options.template,
+        license=options.license,
+        later_steps=options.later_steps,
+        default_site=options.default_site,
+        visits=options.visits,
+        jobs=options.jobs,
     )
+    training, held_out = hold_out(brains, options.holdout)
+    print(train_bundle(plan, training, sites, held_out))
 
 
 def _start(given: str | None) -> Path | None:

@@ -15,9 +15,9 @@ def histogram_matching(brain: np.ndarray, mask: np.ndarray, reference: np.ndarra
     return _inside(mask, match_histograms(brain[mask], reference[reference > 0]))
 
 
-def nyul(brain: np.ndarray, mask: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
-    """Nyúl 2000: percentiles of the brain moved to their means over other brains of the target scanner."""
-    standard = np.mean([np.percentile(other[other > 0], LANDMARKS) for other in others], axis=0)
+def nyul(brain: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> np.ndarray:
+    """Nyúl 2000: percentiles of the brain moved to their means over reference brains of the target scanner."""
+    standard = np.mean([np.percentile(reference[reference > 0], LANDMARKS) for reference in references], axis=0)
     own = np.percentile(brain[mask], LANDMARKS)
     return _inside(mask, _through(own, standard, brain[mask]))
 

@@ -63,12 +63,12 @@ def real_cases(bids_dir: Path, labels: Path) -> Iterator[Case]:
     for path in sorted(Path(bids_dir).glob("sub-*/**/anat/*_T1w.nii*")):
         subject = path.name.split("_")[0]
         anat = Path(labels) / path.parent.relative_to(bids_dir)
-        found = sorted(anat.glob(f"{subject}_*_dseg.nii*")) or sorted(anat.glob(f"{subject}_*_mask.nii*"))
-        if not found:
+        references = sorted(anat.glob(f"{subject}_*_dseg.nii*")) or sorted(anat.glob(f"{subject}_*_mask.nii*"))
+        if not references:
             log.warning("%s has no labels below %s: left out", subject, labels)
             continue
         image, _ = conform(*read_image(path))
-        truth = nib.as_closest_canonical(nib.load(found[0]))
+        truth = nib.as_closest_canonical(nib.load(references[0]))
         count += 1
         yield Case(path.name.removesuffix(".gz").removesuffix(".nii"), "real", image, np.asarray(truth.dataobj) > 0)
     if count == 0:
@@ -88,7 +88,8 @@ def simulated_cases(maps: Path, holdout: int, per_map: int) -> Iterator[Case]:
 
 
 def score(case: Case, method: Method) -> dict[str, float | str]:
-    """Dice, 95 % Hausdorff distance (mm), volume ratio, verdict of the gate, seconds."""
+    """Dice (1 is best), 95 % Hausdorff distance (mm, 0 is best), volume ratio (1 is best), verdict of quality control,
+    seconds. A method that finds no brain has a Dice of 0."""
     from monai.metrics import compute_hausdorff_distance
 
     start = time.perf_counter()
@@ -97,14 +98,14 @@ def score(case: Case, method: Method) -> dict[str, float | str]:
     except DataUnusable as error:
         return {"dice": 0.0, "hd95": np.nan, "volume_ratio": 0.0, "verdict": "failed", "reason": str(error)}
     seconds = time.perf_counter() - start
-    found, reason = verdict(findings(brain.measures()))
+    rating, reason = verdict(findings(brain.measures()))
     pair = [torch.from_numpy(m.astype(np.float32))[None, None] for m in (brain.mask, case.truth)]
     spacing = [float(z) for z in case.image.header.get_zooms()[:3]]
     return {
         "dice": float(2 * (brain.mask & case.truth).sum() / (brain.mask.sum() + case.truth.sum())),
         "hd95": float(compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)),
         "volume_ratio": float(brain.mask.sum() / case.truth.sum()),
-        "verdict": found,
+        "verdict": rating,
         "reason": reason,
         "seconds": seconds,
     }

@@ -12,7 +12,7 @@ from imunity_bids.evaluation.travelers import OURS, TRUTH
 
 
 def plot_travelers(folder: Path) -> Path:
-    """travelers.png: SSIM per method, and the gain over raw for every direction."""
+    """Draw travelers.png out of a folder's travelers.tsv: SSIM per method, and the gain over raw per direction."""
     table = pd.read_csv(folder / "travelers.tsv", sep="\t")
     travels = table[(table.source != table.target) & (table.method != TRUTH)]
     figure = Figure(figsize=(14, 5), layout="constrained")

@@ -21,7 +21,10 @@ SLICES = 5  # per axis, evenly spaced over the middle half of the brain
 
 
 def intensity_and_texture(image: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """First-order statistics inside the brain and Haralick's textures, averaged over slices of three axes."""
+    """First-order statistics inside the brain and Haralick's textures (1973), over slices of three axes.
+
+    `image` is (X, Y, Z) in [0, 1], `mask` bool of the same shape.
+    """
     values = image[mask]
     features = {f"q{percent:02d}": float(np.percentile(values, percent)) for percent in range(5, 100, 10)}
     features |= {
@@ -46,9 +49,10 @@ def intensity_and_texture(image: np.ndarray, mask: np.ndarray) -> dict[str, floa
 
 
 def site_accuracy(table: pd.DataFrame, group: str = "person") -> float:
-    """Mean over sites of the share that a support vector machine with radial kernel tells, persons left out in turn.
+    """Mean over sites of the share of its images that a support vector machine with radial kernel tells.
 
-    `table` has the columns `site`, `group`, `method` and features.
+    Lower is better harmonization; chance is one by the number of sites. Persons are left out in turn (ten folds at
+    most). `table` has the columns `site`, `method`, `person`, `group` (one of these) and features.
     """
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -59,8 +63,8 @@ def site_accuracy(table: pd.DataFrame, group: str = "person") -> float:
     features = table.drop(columns=["site", "method", "person"]).to_numpy()
     classifier = make_pipeline(StandardScaler(), SVC(C=10, class_weight="balanced"))
     folds = GroupKFold(min(10, table[group].nunique()))
-    found = cross_val_predict(classifier, features, table.site, groups=table[group], cv=folds)
-    return float(balanced_accuracy_score(table.site, found))
+    predicted = cross_val_predict(classifier, features, table.site, groups=table[group], cv=folds)
+    return float(balanced_accuracy_score(table.site, predicted))
 
 
 def evaluate_sites(folders: list[Path], output: Path, description: str = "harmonized") -> dict[str, object]:

@@ -1,4 +1,7 @@
-"""The judge: persons on simulated scanners, every direction, reference from ANOTHER person, beside the baselines."""
+"""Evaluation with traveling subjects: persons on simulated scanners, every direction, beside the baselines.
+
+The reference is always a scan of ANOTHER person on the target scanner: one's own would give the anatomy away.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy import stats
+from scipy import ndimage, stats
 
-from imunity_bids.errors import InputMissing
+from imunity_bids.errors import InputMissing, Usage
 from imunity_bids.evaluation import baselines
 from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
 from imunity_bids.harmonize.inference import Compute, harmonize, intensity_quantiles
@@ -21,7 +24,7 @@ from imunity_bids.hashes import sha256
 from imunity_bids.metrics import similarity
 from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.bundle import load_bundle
-from imunity_bids.simulation.persons import person
+from imunity_bids.simulation.persons import take_apart
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
 from imunity_bids.simulation.visits import Visit, visit
 
@@ -29,7 +32,8 @@ log = logging.getLogger(__name__)
 
 OURS = "imunity"
 BOUND = "best curve (knows the truth)"
-TRUTH = "the truth itself"  # what no method can beat: of scores that do not compare with the truth
+TRUTH = "the truth itself"  # a perfect answer, for the scores that do not compare with the truth
+EVERY = 50  # voxels of which one is taken for the rank correlation of the uncertainty
 
 
 def brains_below(folder: Path, chosen: list[str]) -> list[Path]:
@@ -52,6 +56,22 @@ def brains_below(folder: Path, chosen: list[str]) -> list[Path]:
     return paths
 
 
+def scanners_named(names: list[str]) -> tuple[Scanner, ...]:
+    """Simulated scanners by name, in the order of `SCANNERS`; all of them where there is no name.
+
+    Raises
+    ------
+    Usage
+        A name is not known, or there is one scanner only.
+    """
+    known = {scanner.name: scanner for scanner in SCANNERS}
+    if unknown := sorted(set(names) - set(known)):
+        raise Usage(f"--scanners {' '.join(unknown)}: no such scanner; there are: {', '.join(known)}")
+    if len(set(names)) == 1:
+        raise Usage(f"--scanners {names[0]}: nobody can travel with one scanner; name two at least")
+    return tuple(scanner for scanner in SCANNERS if not names or scanner.name in names)
+
+
 def evaluate_travelers(
     brains: list[Path],
     model: Path,
@@ -62,7 +82,18 @@ def evaluate_travelers(
 ) -> dict[str, object]:
     """All scores into `output`: travelers.tsv (a line per image and method), sites.tsv, travelers.json.
 
-    The visits are kept in `output/visits` and used again by the next evaluation with the same seed.
+    Parameters
+    ----------
+    brains
+        White-striped brains, each with its mask beside it; two at least.
+    model
+        Folder of a bundle.
+    seed
+        Of the visits, which are kept in `output/visits` and used again by the next evaluation with the same seed.
+    jobs
+        Persons that are done at the same time.
+    scanners
+        Where every person is scanned.
     """
     output.mkdir(parents=True, exist_ok=True)
     parallel = Parallel(n_jobs=jobs, verbose=5)
@@ -103,8 +134,8 @@ def summarise(table: pd.DataFrame) -> dict[str, object]:
     for method in travels.method.unique():
         if method == OURS:
             continue
-        other = travels[travels.method == method]
-        gain = ours.groupby("person").ssim.mean() - other.groupby("person").ssim.mean()
+        theirs = travels[travels.method == method]
+        gain = ours.groupby("person").ssim.mean() - theirs.groupby("person").ssim.mean()
         half = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain)
         margins[method] = {"mean": gain.mean(), "low": gain.mean() - half, "high": gain.mean() + half}
     scores = ["ssim", "psnr", "mae", "histogram_distance", "gradient_correlation"]
@@ -133,8 +164,8 @@ def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
             np.asarray(nib.load(path).dataobj, np.float32) for path in (row.source, row.target, row.reference)
         )
         mask = (source > 0) & (target > 0)
-        made, _ = harmonize(source, mask, bundle, reference_scan(reference, bundle), Compute())
-        images = {"raw": source, **_baselines(source, mask, [reference]), OURS: made}
+        harmonized, _ = harmonize(source, mask, bundle, reference_scan(reference, bundle), Compute())
+        images = {"raw": source, **_baselines(source, mask, [reference]), OURS: harmonized}
         rows += [
             {"pair": number, "method": name, **_scores(image, target, source, mask)} for name, image in images.items()
         ]
@@ -145,18 +176,19 @@ def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
 
 
 def _make_visits(path: Path, name: str, folder: Path, seed: int, scanners: tuple[Scanner, ...]) -> Path:
+    """Scans and truths of a person on all scanners, cropped to the brain; a file that has them all is left as it is."""
     file = folder / f"{name}_seed-{seed}.npz"
-    if file.exists():
+    if file.exists() and _holds_all(file, scanners):
         return file
     brain = nib.load(path)
     mask_path = path.with_name(path.name.replace("desc-preproc_T1w", "desc-brain_mask"))
     mask = np.asarray(nib.load(mask_path).dataobj) > 0
-    box = tuple(slice(used.min(), used.max() + 1) for used in np.nonzero(mask))
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
     mask = mask[box]
-    someone = person(name, brain.slicer[box], mask)
+    person = take_apart(name, brain.slicer[box], mask)
     arrays = {"mask": mask}
     for scanner in scanners:
-        scan, truth = visit(someone, scanner, seed)
+        scan, truth = visit(person, scanner, seed)
         arrays |= {f"{scanner.name}/scan": scan.astype(np.float16), f"{scanner.name}/truth": truth.astype(np.float16)}
     folder.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(".tmp.npz")
@@ -165,13 +197,24 @@ def _make_visits(path: Path, name: str, folder: Path, seed: int, scanners: tuple
     return file
 
 
+def _holds_all(file: Path, scanners: tuple[Scanner, ...]) -> bool:
+    with np.load(file) as stored:
+        return all(f"{scanner.name}/truth" in stored for scanner in scanners)
+
+
 def _load_visits(file: Path, scanners: tuple[Scanner, ...]) -> tuple[dict[str, Visit], np.ndarray]:
+    """Visits by scanner, and the mask."""
     with np.load(file) as stored:
         visits = {
             scanner.name: Visit(*(stored[f"{scanner.name}/{kind}"].astype(np.float32) for kind in ("scan", "truth")))
             for scanner in scanners
         }
         return visits, stored["mask"]
+
+
+def _load_scan(file: Path, scanner: str) -> np.ndarray:
+    with np.load(file) as stored:
+        return stored[f"{scanner}/scan"].astype(np.float32)
 
 
 def _score_person(
@@ -182,26 +225,26 @@ def _score_person(
 
     torch.set_num_threads(1)
     visits, mask = _load_visits(file, scanners)
-    volumes = {name: tissue_volumes(stay.scan, mask) for name, stay in visits.items()}
-    true_volumes = {name: tissue_volumes(stay.truth, mask) for name, stay in visits.items()}
+    volumes = {scanner: tissue_volumes(scan, mask) for scanner, (scan, _) in visits.items()}
+    true_volumes = {scanner: tissue_volumes(truth, mask) for scanner, (_, truth) in visits.items()}
     bundle, rows, features = load_bundle(model), [], []
-    for target in (scanner.name for scanner in scanners):
-        theirs = [np.load(other)[f"{target}/scan"].astype(np.float32) for other in others]
-        contrast = reference_scan(theirs[0], bundle)
-        for source, stay in visits.items():
-            truth = stay.scan if source == target else visits[target].truth
-            made, spread = harmonize(stay.scan, mask, bundle, contrast, Compute())
-            images = {"raw": stay.scan, **_baselines(stay.scan, mask, theirs), OURS: made}
-            images[BOUND] = baselines.best_curve(stay.scan, mask, truth)
+    for target in visits:
+        references = [_load_scan(other, target) for other in others]
+        reference = reference_scan(references[0], bundle)
+        for source, (scan, _) in visits.items():
+            truth = scan if source == target else visits[target].truth
+            harmonized, uncertainty = harmonize(scan, mask, bundle, reference, Compute())
+            images = {"raw": scan, **_baselines(scan, mask, references), OURS: harmonized}
+            images[BOUND] = baselines.best_curve(scan, mask, truth)
             about = {"person": name, "source": source, "target": target}
             for method, image in images.items():
-                rows.append({**about, "method": method, **_scores(image, truth, stay.scan, mask)})
+                rows.append({**about, "method": method, **_scores(image, truth, scan, mask)})
                 if method == OURS:
                     rows[-1] |= _volume_change(volumes[source], tissue_volumes(image, mask), true_volumes[target])
                     rows[-1]["uncertainty_rank"] = similarity.rank_correlation(
-                        spread[mask][::50], np.abs(image - truth)[mask][::50]
+                        uncertainty[mask][::EVERY], np.abs(image - truth)[mask][::EVERY]
                     )
-            changed = similarity.gradient_correlation(stay.scan, truth, mask)
+            changed = similarity.gradient_correlation(scan, truth, mask)
             rows.append({**about, "method": TRUTH, "gradient_correlation": changed})
             if target == scanners[0].name:
                 features += [
@@ -211,23 +254,24 @@ def _score_person(
     return rows, features
 
 
-def _baselines(source: np.ndarray, mask: np.ndarray, others: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """The same reference for all but Nyúl, which learns from all other persons on the target scanner."""
+def _baselines(scan: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """The same, first reference for all but Nyúl, which learns from all of them."""
     return {
-        "histogram matching": baselines.histogram_matching(source, mask, others[0]),
-        "Nyúl": baselines.nyul(source, mask, others),
-        "tissue curve": baselines.tissue_curve(source, mask, others[0]),
+        "histogram matching": baselines.histogram_matching(scan, mask, references[0]),
+        "Nyúl": baselines.nyul(scan, mask, references),
+        "tissue curve": baselines.tissue_curve(scan, mask, references[0]),
     }
 
 
-def _scores(image: np.ndarray, truth: np.ndarray, source: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def _scores(image: np.ndarray, truth: np.ndarray, scan: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Of an image against the truth; the gradients alone are compared with those of the scan."""
     quantiles = [intensity_quantiles(volume, mask).numpy() for volume in (image, truth)]
     return {
         "ssim": similarity.ssim(image, truth, mask),
         "psnr": similarity.psnr(image, truth, mask),
         "mae": similarity.mae(image, truth, mask),
         "histogram_distance": similarity.histogram_distance(*quantiles),
-        "gradient_correlation": similarity.gradient_correlation(source, image, mask),
+        "gradient_correlation": similarity.gradient_correlation(scan, image, mask),
     }
 
 
@@ -235,7 +279,7 @@ def _volume_change(before: dict[str, float], after: dict[str, float], truth: dic
     """Relative to the scan, to what the target scanner would show, and what the change of scanner alone makes."""
     changes = {}
     for tissue in ("gray", "white"):
-        scanned, made, true = (max(volumes[tissue], 1.0) for volumes in (before, after, truth))
-        changes |= {tissue: made / scanned - 1, f"{tissue}_to_truth": made / true - 1}
+        scanned, harmonized, true = (max(volumes[tissue], 1.0) for volumes in (before, after, truth))
+        changes |= {tissue: harmonized / scanned - 1, f"{tissue}_to_truth": harmonized / true - 1}
         changes[f"{tissue}_of_scanners"] = true / scanned - 1
     return changes

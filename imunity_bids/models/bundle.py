@@ -59,7 +59,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     """Read a bundle once per process; every file must have the hash that `bundle.json` names."""
     card = read_card(folder / "bundle.json")
     try:
-        architecture = Architecture(**card["architecture"])
+        architecture = Architecture.from_dict(card["architecture"])
         hashes = card["sha256"]
         generators = {
             axis: load_module(Generator(architecture), folder / f"{axis}.safetensors", hashes[axis]).to(

@@ -28,7 +28,6 @@ class Architecture:
     depth: int = 4
     pooled_contrast: bool = True
     knots: int = 12  # of the curves
-    monotone: bool = False
     smooth: int = 1  # curves are averaged over so many positions a side, each four pixels wide
     strength: float = 1.0  # share of what the curves would change that is done
     bins: int = 0  # of the encoders' input; 0: the intensity itself, as in the paper
@@ -47,6 +46,21 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """For the bundle's JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Architecture:
+        """From a bundle's JSON.
+
+        Bundles up to 0.5 also name `monotone`, a variant of the curves that was given up and that none of them has.
+
+        Raises
+        ------
+        TypeError
+            A field is not known, or has a value that no network here can have.
+        """
+        if fields.get("monotone"):
+            raise TypeError("monotone curves are no longer supported")
+        return cls(**{name: value for name, value in fields.items() if name != "monotone"})
 
 
 class Code(NamedTuple):
@@ -160,7 +174,6 @@ class CurvesDecoder(nn.Module):
         channels = 2 * architecture.code_channels
         widths = [channels // 2 ** (i + 1) for i in range(architecture.depth - 2)]
         self.knots = architecture.knots
-        self.monotone = architecture.monotone
         self.smooth = architecture.smooth
         self.strength = architecture.strength
         self.layers = nn.Sequential(
@@ -175,10 +188,7 @@ class CurvesDecoder(nn.Module):
         raw = self.strength * self.head(self.layers(code))
         if self.smooth > 1:
             raw = _mean_over_brain(raw, image, self.smooth)
-        if not self.monotone:
-            return torch.linspace(0, 1, self.knots, device=raw.device)[:, None, None] + raw
-        steps = F.softplus(raw[:, 1:] + torch.tensor(1.0).expm1().log()) / (self.knots - 1)
-        return torch.cat([raw[:, :1], raw[:, :1] + steps.cumsum(dim=1)], dim=1)
+        return torch.linspace(0, 1, self.knots, device=raw.device)[:, None, None] + raw
 
     def forward(self, code: Tensor, image: Tensor) -> Tensor:
         """Codes (B, 2C, h, w) and the slice (B, 1, H, W) -> slice in [0, 1]."""

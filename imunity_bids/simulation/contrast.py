@@ -1,8 +1,8 @@
 """Contrasts that scanners have, for slices (B, 1, H, W) in [0, 1].
 
 The paper's γ, random monotone curves, simulated sequences, and what a scanner adds: bias field, blur, noise. White
-matter of a white-striped brain stays at 0.7 whatever the scanner, so a curve may be anchored there; the paper's γ is
-anchored at the range's end, 1.
+matter of a white-striped brain stays at 0.7 whatever the scanner, so our own curves, γ among them, are anchored there;
+the paper's γ is anchored at the end of the range, 1, and computed for every pixel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from imunity_bids.image.white_stripe import WHITE_MATTER
 from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import DARKEST, apply_curves
 from imunity_bids.models.quantiles import match
-from imunity_bids.simulation.sequences import decayed, mprage, spgr
+from imunity_bids.simulation.protocols import draw_protocols, signals
 
 KNOTS = 24
 GAMMA = (0.5, 1.5)
@@ -26,10 +26,22 @@ def identity_curves(count: int) -> Tensor:
     return _positions()[None, :, None, None].expand(count, -1, -1, -1)
 
 
-def gamma_curves(count: int, g: torch.Generator, anchor: float = 1.0) -> Tensor:
-    """Curves (count, KNOTS, 1, 1) of anchor · (I / anchor)^γ, γ uniform (section 2.2.1)."""
-    gamma = GAMMA[0] + (GAMMA[1] - GAMMA[0]) * torch.rand(count, 1, generator=g)
-    return (anchor * (_positions() / anchor) ** gamma)[..., None, None]
+def draw_gamma(count: int, g: torch.Generator) -> Tensor:
+    """The paper's γ, uniform between 0.5 and 1.5 (section 2.2.1): (count, 1)."""
+    return GAMMA[0] + (GAMMA[1] - GAMMA[0]) * torch.rand(count, 1, generator=g)
+
+
+def gamma_corrected(image: Tensor, gamma: Tensor) -> Tensor:
+    """I^γ for every pixel of (B, 1, H, W), γ (B, 1), the range being 1 (section 2.2.1); the background stays 0."""
+    return image.pow(gamma[..., None, None]).clamp(DARKEST, 1) * (image > 0)
+
+
+def gamma_curves(count: int, g: torch.Generator) -> Tensor:
+    """Curves (count, KNOTS, 1, 1) of 0.7 · (I / 0.7)^γ: a γ of our own, which leaves white matter where it is.
+
+    Straight lines join the knots, so that near 0 a γ below 1 brightens less than the formula.
+    """
+    return (WHITE_MATTER * (_positions() / WHITE_MATTER) ** draw_gamma(count, g))[..., None, None]
 
 
 def random_curves(count: int, g: torch.Generator, strength: float = 0.3) -> Tensor:
@@ -43,70 +55,27 @@ def random_curves(count: int, g: torch.Generator, strength: float = 0.3) -> Tens
     return (values * (WHITE_MATTER / at_white)[:, None])[..., None, None]
 
 
-def sequence_curves(means: Tensor, g: torch.Generator, uneven: float) -> Tensor:
+def sequence_curves(tissue_means: Tensor, g: torch.Generator, uneven: float) -> Tensor:
     """Curves (count, KNOTS, 3, 3) that turn tissue means of a brain into those of a random SPGR or MPRAGE sequence.
 
     Parameters
     ----------
-    means
-        Intensities of CSF and gray matter, (count, 2), white matter being at 0.7.
+    tissue_means
+        Intensities of CSF and gray matter in the brain, (count, 2), white matter being at 0.7.
     uneven
         Largest standard deviation of the transmit field, which varies the flip angle within the slice.
     """
-    count = len(means)
-    drawn = sequences(count, g)
+    count = len(tissue_means)
+    protocols = draw_protocols(count, g)
     field = 1 + uneven * torch.rand(count, 1, 1, 1, generator=g) * torch.randn(count, 1, 3, 3, generator=g)
-    signal = signals(drawn[..., None, None], field.clamp(0.6, 1.4)[:, 0])
+    signal = signals(protocols, field.clamp(0.6, 1.4)[:, 0])
     levels = WHITE_MATTER * signal / signal[:, 2:]  # N4 and white stripe bring white matter to 0.7 everywhere
     zero = torch.zeros_like(levels[:, :1])
-    slope = (levels[:, 2:] - levels[:, 1:2]) / (WHITE_MATTER - means[:, 1, None, None, None]).clamp(min=0.05)
+    slope = (levels[:, 2:] - levels[:, 1:2]) / (WHITE_MATTER - tissue_means[:, 1, None, None, None]).clamp(min=0.05)
     top = levels[:, 2:] + (1 - WHITE_MATTER) * slope.clamp(0.3, 2)
     start = torch.tensor([0.0, WHITE_MATTER, 1.0]).expand(count, 3)
-    at = torch.cat([start[:, :1], means, start[:, 1:]], dim=1)[..., None, None]
+    at = torch.cat([start[:, :1], tissue_means, start[:, 1:]], dim=1)[..., None, None]
     return _interpolate(at, torch.cat([zero, levels, top], dim=1))
-
-
-def t1_weighted(count: int, g: torch.Generator) -> Tensor:
-    """Tissue parameters and protocols (n ≤ count, 17) that show white brighter than gray brighter than CSF."""
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=g)
-
-    white = uniform(560, 1150)
-    t1 = [uniform(3500, 4800), white * uniform(1.4, 1.9), white]
-    t2_star = [uniform(500, 1500), uniform(45, 95), uniform(40, 75)]
-    density = [torch.ones(count), uniform(0.77, 0.87), uniform(0.65, 0.75)]
-    is_spgr = (torch.rand(count, generator=g) < 0.4).float()
-    protocol = [
-        is_spgr,
-        uniform(1.5, 8),  # TE
-        torch.where(is_spgr > 0, uniform(8, 40), uniform(5, 16)),  # flip angle
-        uniform(6, 35),  # TR of SPGR
-        uniform(50, 700),  # MPRAGE: delay, readouts, spacing, recovery
-        uniform(80, 260).round(),
-        uniform(5, 10),
-        uniform(0, 1200),
-    ]
-    drawn = torch.stack([*t1, *t2_star, *density, *protocol], dim=1)
-    csf, gray, white = signals(drawn[..., None, None], torch.ones(count, 1, 1)).squeeze(dim=(2, 3)).unbind(dim=1)
-    return drawn[(gray > 0.45 * white) & (gray < 0.95 * white) & (csf < 0.85 * gray)]
-
-
-def sequences(count: int, g: torch.Generator) -> Tensor:
-    """So many rows of `t1_weighted`, (count, 17)."""
-    drawn = t1_weighted(8 * count + 64, g)[:count]
-    if len(drawn) < count:
-        raise RuntimeError("fewer random sequences were T1-weighted than expected")
-    return drawn
-
-
-def signals(drawn: Tensor, flip_scale: Tensor) -> Tensor:
-    """Signals (count, 3, h, w) of the rows of `t1_weighted`, (count, 17, 1, 1), under a map of flip angles."""
-    t1, t2_star, density = drawn[:, 0:3], drawn[:, 3:6], drawn[:, 6:9]
-    is_spgr, te, flip, tr, delay, readouts, spacing, recovery = drawn[:, 9:, None].unbind(dim=1)
-    flip = flip * flip_scale[:, None]
-    signal = torch.where(is_spgr > 0, spgr(t1, tr, flip), mprage(t1, delay, readouts, spacing, recovery, flip))
-    return decayed(signal, density, te, t2_star)
 
 
 def _interpolate(at: Tensor, values: Tensor) -> Tensor:
@@ -126,9 +95,7 @@ def recolour(image: Tensor, curves: Tensor) -> Tensor:
     return apply_curves(curves, image).clamp(DARKEST, 1) * (image > 0)
 
 
-def prematch(
-    image: Tensor, own: Tensor, source: Tensor, other: Tensor, target: Tensor, network: HistogramNet | None = None
-) -> Tensor:
+def prematch(image: Tensor, own: Tensor, reference: Tensor, network: HistogramNet | None = None) -> Tensor:
     """What inference does to S1: its histogram becomes that of ANOTHER brain in the target contrast.
 
     With a histogram network it becomes what the network makes of both.
@@ -136,24 +103,21 @@ def prematch(
     Parameters
     ----------
     image
-        S1 in its source contrast.
-    own, other
-        Quantiles of S1's brain and of the reference's brain before their contrasts changed, (B, Q).
-    source, target
-        The curves that changed them, (B, K, h, w).
+        S1 in its source contrast, (B, 1, H, W).
+    own, reference
+        Quantiles of S1's brain in that contrast, and of the reference's brain in the target contrast, (B, Q).
     """
-    have, want = (_through(values, curves) for values, curves in ((own, source), (other, target)))
     if network is not None:
         with torch.no_grad():
-            want = network(have, want)[0]
-    matched = match(image.flatten(1), have, want).reshape(image.shape)
+            reference = network(own, reference)[0]
+    matched = match(image.flatten(1), own, reference).reshape(image.shape)
     return matched.clamp(DARKEST, 1) * (image > 0)
 
 
-def _through(values: Tensor, curves: Tensor) -> Tensor:
-    """Quantiles (B, Q) after the mean curve of each map; sorted, since a curve may fall a little."""
+def quantiles_after(quantiles: Tensor, curves: Tensor) -> Tensor:
+    """Quantiles (B, Q) after the mean of each image's curves (B, K, h, w); sorted, since a curve may fall a little."""
     mean = curves.mean(dim=(2, 3), keepdim=True)
-    return apply_curves(mean, values[:, None, None]).flatten(1).clamp(DARKEST, 1).sort(dim=1).values
+    return apply_curves(mean, quantiles[:, None, None]).flatten(1).clamp(DARKEST, 1).sort(dim=1).values
 
 
 def scanner(image: Tensor, g: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Heads that never were: label maps -> random shape, contrast and artefacts, with the brain mask known exactly.
+"""Simulated heads: label maps -> random shape, contrast and artefacts, with the brain mask known exactly.
 
 SynthStrip's idea (Hoopes et al. 2022, section 2.2): a network that has seen every contrast needs none in particular.
 The truth is the brain with its inner CSF and a thin rim of the outer one: all brain labels but the CSF around the brain
@@ -158,7 +158,7 @@ class HeadSimulator:
         offsets = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.shape]
         grid = torch.stack(torch.meshgrid(*offsets, indexing="ij"), -1) * SPACING_MM
         shift = (torch.rand(3, generator=g) - 0.5) * torch.tensor([16.0, 20.0, 44.0])
-        shift[2] -= NECK_MM  # the neck is where networks go astray: show it
+        shift[2] -= NECK_MM  # networks fail most often at the neck: show it
         grid = (grid + shift) @ linear.T
         amplitude = _uniform(g, 0, 4)
         for cells in (4, 8):

@@ -32,8 +32,8 @@ class Person:
         return self.fractions + np.stack([-darker, darker - brighter, brighter])
 
 
-def person(name: str, brain: nib.Nifti1Image, mask: np.ndarray) -> Person:
-    """Take a white-striped brain apart: Atropos (k-means, Markov field) and the remaining texture."""
+def take_apart(name: str, brain: nib.Nifti1Image, mask: np.ndarray) -> Person:
+    """Tissue fractions of a white-striped brain (X, Y, Z) by Atropos (k-means, Markov field), and the texture left."""
     data = np.asarray(brain.dataobj, dtype=np.float32)
     fractions = tissue_fractions(brain, mask)
     means = np.array([(data * share).sum() / share.sum() for share in fractions])

@@ -1,4 +1,8 @@
-"""The biological module (Cackowski 2023, section 2.2.3, equation 3): heads that the anatomy code must serve."""
+"""The biological module (Cackowski 2023, section 2.2.3): heads that tell biological features from the anatomy code.
+
+Equation 3 is a binary cross-entropy, since the paper's features are binary or made so; here categories have a
+cross-entropy, and numbers (the paper's age) a squared error.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch.nn import functional as F
 
 from imunity_bids.errors import Usage
 from imunity_bids.models.imunity import CodeHead
-from imunity_bids.training.slices import Brain
+from imunity_bids.training.dataset import Brain
 
 MISSING = ("", "n/a", "nan")
 FEW = 5  # numbers with no more distinct values than this are categories
@@ -42,8 +46,8 @@ def read_feature(name: str, brains: list[Brain]) -> Feature:
         )
     if len(known) > FEW and all(_is_number(value) for value in known):
         values = torch.tensor([float(v) if v in known else torch.nan for v in given])
-        there = values[~values.isnan()]
-        return Feature(name, 0, (values - there.mean()) / there.std())
+        given_numbers = values[~values.isnan()]
+        return Feature(name, 0, (values - given_numbers.mean()) / given_numbers.std())
     return Feature(name, len(known), torch.tensor([known.index(v) if v in known else UNKNOWN for v in given]))
 
 
@@ -63,11 +67,11 @@ class BiologicalHeads(nn.Module):
             known = values != UNKNOWN if feature.classes else ~values.isnan()
             if not known.any():
                 continue
-            said = head(code)[known]
+            prediction = head(code)[known]
             if feature.classes:
-                total = total + F.cross_entropy(said, values[known])
+                total = total + F.cross_entropy(prediction, values[known])
             else:
-                total = total + F.mse_loss(said[:, 0], values[known])
+                total = total + F.mse_loss(prediction[:, 0], values[known])
         return total
 
 

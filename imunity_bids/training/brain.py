@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -16,10 +17,10 @@ from imunity_bids.errors import InputMissing
 from imunity_bids.models.brain import FIELD, SPACING_MM, BrainNet
 from imunity_bids.models.weights import save_weights
 from imunity_bids.simulation.heads import HeadSimulator, read_label_map
-from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
+from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
 
 VALIDATION_SEED = 10**9
-# Heads that are judged lean more towards T1w; heads to learn from are the harder ones.
+# Shares of the heads to learn from; those to validate on lean more towards T1w (defaults of `HeadSimulator`).
 T1W_SHARE, INVERTED_SHARE = 0.6, 0.1
 
 
@@ -65,8 +66,18 @@ def split_maps(folder: Path, holdout: int) -> tuple[list[Path], list[Path]]:
     return paths[: len(paths) - holdout], paths[len(paths) - holdout :]
 
 
-def train_brain(setup: BrainTraining) -> Path:
-    """Train, or go on where a killed run stopped; returns the path of the best weights."""
+def train_brain(setup: BrainTraining, watch: Callable[[int], None] | None = None) -> Path:
+    """Train, or go on where a killed run stopped; returns the path of the best weights.
+
+    `watch` is called with the number of each step, from 1, before its update.
+
+    Raises
+    ------
+    InputMissing
+        There are no more label maps than are held out.
+    DataUnusable
+        The folder holds a run of an earlier version.
+    """
     from monai.losses import DiceCELoss
 
     torch.manual_seed(setup.seed)
@@ -76,14 +87,14 @@ def train_brain(setup: BrainTraining) -> Path:
         network.load_state_dict(weights_to_start_with(setup.start))
     optimiser = torch.optim.AdamW(network.parameters(), lr=setup.rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, setup.rate, setup.steps, pct_start=0.05)
-    average = Average(network)
+    average = moving_average(network)
     run = Run(setup.output)
     first, best = 0, 0.0
     if state := run.load():
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
-        average.weights, average.steps = state["average"], state["step"]
+        average.load_state_dict(state["average"])
         first, best = state["step"], state["best"]
 
     loss_of = DiceCELoss(sigmoid=True)
@@ -93,10 +104,12 @@ def train_brain(setup: BrainTraining) -> Path:
         (setup.steps - first) * setup.batch,
     )
     loader = DataLoader(heads, setup.batch, num_workers=setup.workers, prefetch_factor=4 if setup.workers else None)
-    judge = HeadSimulator(held_out, setup.shape)
+    validation = HeadSimulator(held_out, setup.shape)
     losses = []
     bar = tqdm(loader, initial=first, total=setup.steps, desc="brain", mininterval=5)
     for step, (image, mask) in enumerate(bar, start=first + 1):
+        if watch is not None:
+            watch(step)
         optimiser.zero_grad(set_to_none=True)
         with autocast(setup.device, setup.precision):
             logits = network(image.to(setup.device))
@@ -105,21 +118,21 @@ def train_brain(setup: BrainTraining) -> Path:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         schedule.step()
-        average.update(network)
+        average.update_parameters(network)
         losses.append(loss.item())
         if step % setup.every and step != setup.steps:
             continue
-        dice = _validate(average, setup, judge)
+        dice = _validate(average.module, setup, validation)
         run.record(step=step, loss=float(np.mean(losses)), dice=dice)
         bar.write(f"step {step}: loss {np.mean(losses):.4f}, Dice on held-out heads {dice:.4f}")
         losses.clear()
         is_best, best = dice > best, max(dice, best)
         run.save(
+            average,
             {
                 "step": step,
                 "best": best,
                 "network": network.state_dict(),
-                "average": average.weights,
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict(),
             },
@@ -169,13 +182,11 @@ def _command(setup: BrainTraining) -> str:
 
 
 @torch.inference_mode()
-def _validate(average: Average, setup: BrainTraining, judge: HeadSimulator) -> float:
-    """Mean Dice of the averaged weights on a fixed set of simulated heads."""
-    network = BrainNet(setup.widths).to(setup.device).eval()
-    network.load_state_dict(average.weights)
+def _validate(network: nn.Module, setup: BrainTraining, simulator: HeadSimulator) -> float:
+    """Mean Dice on a fixed set of simulated heads."""
     scores = []
     for index in range(setup.validation_heads):
-        image, mask = judge(VALIDATION_SEED + index, head=index % len(judge.maps))
-        found = network(image[None].to(setup.device)).cpu()[0] > 0
-        scores.append(float(2 * (found & (mask > 0)).sum() / (found.sum() + mask.sum()).clamp(min=1)))
+        image, mask = simulator(VALIDATION_SEED + index, head=index % len(simulator.maps))
+        predicted = network(image[None].to(setup.device)).cpu()[0] > 0
+        scores.append(float(2 * (predicted & (mask > 0)).sum() / (predicted.sum() + mask.sum()).clamp(min=1)))
     return float(np.mean(scores))

@@ -1,47 +1,47 @@
-"""Train one axis of ImUnity: equations 1 to 5, and the three updates of a batch as in Dinsdale 2020."""
+"""Train one axis of ImUnity (Cackowski 2023, equations 1 to 5).
+
+Each batch updates the site head on the features of the encoder as it is (equation 1), then the generator, whose loss
+holds the confusion through the head just updated (equation 2), then the discriminator. Before the first batch the head
+alone is trained on the frozen encoder. Head before confusion, and a head that can tell sites before unlearning begins:
+both are Dinsdale's (2020, section 2.3).
+
+What differs from Dinsdale 2020: task and confusion are one update of the encoder, as in ImUnity's equation 4, not two;
+the task's loss is the mean over all pixels of a batch, not over those of each site (their equation 1); the head is
+pretrained on the encoder as it starts (random, or the weights to fine-tune), not on one trained for the task.
+
+What differs from Cackowski 2023: other contrasts than γ (unless `paper_contrast`), SSIM and tissue levels as terms of
+the loss (unless their weights are 0), cross-entropy or squared error instead of binary cross-entropy in
+equation 3, one-sided label smoothing in the discriminator and Adam's β1 of 0.5 (both as in the authors' code), one
+cycle of learning rates over some thousand batches instead of 1e-4 over 300 epochs, clipped gradients, and a moving
+average of the weights as the result.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
 from imunity_bids.models.histogram import HistogramNet
-from imunity_bids.models.imunity import Architecture, Code, CodeHead, Discriminator, Generator
-from imunity_bids.simulation import contrast
-from imunity_bids.training.biology import BiologicalHeads, read_feature
-from imunity_bids.training.levels import LevelHeads
-from imunity_bids.training.run import Average, Run, autocast, weights_to_start_with
-from imunity_bids.training.slices import Batch, Brain, Pairs
+from imunity_bids.models.imunity import Architecture, Code, Generator
+from imunity_bids.training.biology import read_feature
+from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
+from imunity_bids.training.dataset import Brain
+from imunity_bids.training.losses import PRESETS, Forward, Weights, discriminator_loss, generator_losses
+from imunity_bids.training.networks import Networks
+from imunity_bids.training.pairs import Batch, Example, Pairs, check_batch_size, make_example
+from imunity_bids.training.site_unlearning import accuracy, pretrain_site_head, site_loss
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Weights:
-    """λ of equation 4, and of two terms of our own: SSIM, and the tissue levels that the codes must tell."""
-
-    adversarial: float
-    confusion: float
-    l1: float
-    kl: float
-    ssim: float
-    biological: float
-    levels: float = 0
-
-
-PRESETS = {
-    "paper": Weights(adversarial=1, confusion=1, l1=100, kl=1e-3, ssim=0, biological=1),
-    "code": Weights(adversarial=2, confusion=0.01, l1=100, kl=1e-6, ssim=1, biological=0.01),
-}
-
-KIND_SHARES = (0.15, 0.1, 0.15, 0.6)  # own contrast, γ, random curve, simulated sequence
-UNEVEN = 0.15  # largest standard deviation of the transmit field
+VALIDATION_BATCHES, VALIDATION_BATCH = 4, 16
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class HarmonizerTraining:
     weights: Weights = PRESETS["code"]
     paper_contrast: bool = False  # γ only, anchored at 1; else also curves, anchored at white matter
     unlearn: bool = True
+    site_pretraining: int = 200  # updates of the site head on the frozen encoder, before unlearning begins
     biology: tuple[str, ...] = ()  # columns of participants.tsv that the anatomy code shall keep
     steps: int = 2000
     batch: int = 16
@@ -66,228 +67,169 @@ class HarmonizerTraining:
     start: Path | None = None  # best.pt of another axis or run, or a bundle's safetensors
 
 
-class _Networks:
-    """Generator, discriminator and, with two sites or more, the site head; one optimiser each."""
-
-    def __init__(self, setup: HarmonizerTraining, sites: int, brains: list[Brain]):
-        size = setup.crop // setup.architecture.multiple
-        self.generator = Generator(setup.architecture).to(setup.device, memory_format=torch.channels_last)
-        self.discriminator = Discriminator().to(setup.device)
-        code = (setup.architecture.code_channels, size, size)
-        self.site_head = CodeHead(code, sites).to(setup.device) if sites > 1 and setup.unlearn else None
-        self.modules: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
-        if self.site_head is not None:
-            self.modules["site_head"] = self.site_head
-        if setup.biology:
-            features = [read_feature(name, brains) for name in setup.biology]
-            self.modules["biology"] = BiologicalHeads(features, code).to(setup.device)
-        if setup.weights.levels:
-            self.modules["levels"] = LevelHeads(setup.architecture.code_channels).to(setup.device)
-        self.optimisers = {
-            name: torch.optim.Adam(module.parameters(), lr=setup.rate, betas=(0.5, 0.999))
-            for name, module in self.modules.items()
-        }
-        self.schedules = {
-            name: torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, setup.rate, setup.steps + 1, pct_start=0.05, cycle_momentum=False
-            )
-            for name, optimiser in self.optimisers.items()
-        }
-
-    def parts(self) -> dict[str, dict]:
-        """Everything with a state, for the checkpoint."""
-        return {"modules": self.modules, "optimisers": self.optimisers, "schedules": self.schedules}
-
-    def state(self) -> dict:
-        return {kind: {n: part.state_dict() for n, part in parts.items()} for kind, parts in self.parts().items()}
-
-    def load(self, state: dict) -> None:
-        for kind, parts in self.parts().items():
-            for name, part in parts.items():
-                part.load_state_dict(state[kind][name])
-
-    def advance(self, loss: Tensor, *names: str) -> None:
-        """One update of the named networks."""
-        for name in names:
-            self.optimisers[name].zero_grad(set_to_none=True)
-        loss.backward()
-        for name in names:
-            nn.utils.clip_grad_norm_(self.modules[name].parameters(), 5.0)
-            self.optimisers[name].step()
-            self.schedules[name].step()
+def build_networks(setup: HarmonizerTraining, brains: list[Brain], sites: int) -> Networks:
+    """Untrained networks; a site head with two sites or more."""
+    return Networks(
+        setup.architecture,
+        setup.crop,
+        sites if setup.unlearn else 0,
+        tuple(read_feature(name, brains) for name in setup.biology),
+        bool(setup.weights.levels),
+        setup.rate,
+        setup.steps,
+        setup.device,
+    )
 
 
 def train_harmonizer(
     setup: HarmonizerTraining,
     brains: list[Brain],
     sites: int,
-    judges: list[Brain],
+    held_out: list[Brain],
     histogram: HistogramNet | None = None,
+    watch: Callable[[int], None] | None = None,
 ) -> Path:
     """Train, or go on where a killed run stopped; returns the path of the best weights.
 
     Parameters
     ----------
-    judges
+    sites
+        How many there are; with two or more the anatomy code unlearns them.
+    held_out
         Brains that are not trained on; the mean L1 on fixed pairs of them decides which weights are best.
     histogram
         What comes before the generator at inference, where the input is matched at all.
+    watch
+        Called with the number of each batch, from 1, before it.
+
+    Raises
+    ------
+    Usage
+        There are more sites than slices in a batch.
+    DataUnusable
+        The training diverged, or its folder holds a run of an earlier version.
     """
+    check_batch_size(setup.batch, sites)
     torch.manual_seed(setup.seed)
-    networks = _Networks(setup, sites, brains)
+    networks = build_networks(setup, brains, sites)
     if setup.start is not None:
         networks.generator.load_state_dict(weights_to_start_with(setup.start))
-    average = Average(networks.generator)
+    average = moving_average(networks.generator)
     run = Run(setup.output)
     first, best = 0, float("inf")
     if state := run.load():
         networks.load(state)
-        average.weights, average.steps = state["average"], state["step"]
+        average.load_state_dict(state["average"])
         first, best = state["step"], state["best"]
 
     pairs = Pairs(brains, setup.axis, setup.crop)
-    fixed = _fixed_pairs(setup, Pairs(judges, setup.axis, setup.crop), histogram)
-    untouched = float(np.mean([_error(one, target) for one, _, target in fixed]))
+    if networks.site_head is not None and first == 0:  # a run that was killed in here begins here again
+        batches = _site_batches(setup, pairs, histogram)
+        reached = pretrain_site_head(networks.site_head, networks.generator.anatomy, batches, setup.rate)
+        log.info("%s: accuracy of the site head before unlearning: %s", setup.axis, reached)
+    examples = _validation_examples(setup, Pairs(held_out, setup.axis, setup.crop), histogram)
+    untouched = float(np.mean([_error(slices.seen, slices.target) for slices in examples]))
     rows: list[dict[str, float]] = []
     bar = tqdm(range(first + 1, setup.steps + 1), initial=first, total=setup.steps, desc=setup.axis, mininterval=5)
     for step in bar:
+        if watch is not None:
+            watch(step)
         g = torch.Generator().manual_seed(setup.seed * 10**7 + step)
         torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
-        rows.append(_step(networks, setup, pairs, g, histogram))
-        average.update(networks.generator)
+        rows.append(update(networks, setup, pairs, g, histogram))
+        average.update_parameters(networks.generator)
         if step % setup.every and step != setup.steps:
             continue
-        error = _judge(average, setup, fixed)
+        error = _validate(average.module, examples)
         if not np.isfinite(error):
             raise DataUnusable(f"training diverged before step {step}: lower --rate, or train with --precision float32")
-        run.record(step=step, judge=error, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
+        run.record(step=step, held_out=error, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         bar.write(f"{setup.axis} step {step}: L1 on held-out brains {error:.5f} (untouched {untouched:.5f})")
         rows.clear()
         is_best, best = error < best, min(error, best)
-        run.save({"step": step, "best": best, "average": average.weights, **networks.state()}, best=is_best)
+        run.save(average, {"step": step, "best": best, **networks.state()}, best=is_best)
     return setup.output / "best.pt"
 
 
-def make_pair(
-    batch: Batch, setup: HarmonizerTraining, g: torch.Generator, histogram: HistogramNet | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """S1 as the generator sees it, S2γ and the target S1γ: ONE new contrast per pair, another one for the input."""
-    one, two = batch.one, batch.two
-    if setup.paper_contrast:
-        target = contrast.gamma_curves(len(one), g)
-        source = contrast.identity_curves(len(one))
-        seen, reference = one, contrast.recolour(two, target)
-    else:
-        target, source = _random_contrasts(batch.means, g), _random_contrasts(batch.means, g)
-        seen = contrast.scanner(contrast.recolour(one, source), g)
-        reference = contrast.scanner(contrast.recolour(two, target), g)
-    if setup.architecture.prematch:
-        seen = contrast.prematch(seen, batch.own, source, batch.other, target, histogram)
-    # a scanner's uneven fields are in the images, but not in what is asked for
-    return seen, reference, contrast.recolour(one, target.mean(dim=(2, 3), keepdim=True))
-
-
-def _random_contrasts(means: Tensor, g: torch.Generator) -> Tensor:
-    """Curves (B, K, 3, 3): the scan's own contrast, the paper's γ, any monotone curve, or a simulated sequence's."""
-    count = len(means)
-    kinds = torch.stack(
-        [
-            contrast.identity_curves(count).expand(-1, -1, 3, 3),
-            contrast.gamma_curves(count, g, anchor=contrast.WHITE_MATTER).expand(-1, -1, 3, 3),
-            contrast.random_curves(count, g).expand(-1, -1, 3, 3),
-            contrast.sequence_curves(means, g, UNEVEN),
-        ]
-    )
-    chosen = torch.multinomial(torch.tensor(KIND_SHARES), count, replacement=True, generator=g)
-    return kinds[chosen, torch.arange(count)]
-
-
-def _step(
-    networks: _Networks, setup: HarmonizerTraining, pairs: Pairs, g: torch.Generator, histogram: HistogramNet | None
+def update(
+    networks: Networks,
+    setup: HarmonizerTraining,
+    pairs: Pairs,
+    g: torch.Generator,
+    histogram: HistogramNet | None = None,
 ) -> dict[str, float]:
-    """The three updates of a batch: generator, discriminator, site head on frozen features."""
+    """Draw a batch and update site head, generator and discriminator, in this order; gives the losses back."""
     batch = pairs.batch(setup.batch, g)
-    one, two, target = (t.to(setup.device) for t in make_pair(batch, setup, g, histogram))
-    reduced = partial(autocast, setup.device, setup.precision)
-    with reduced():
-        anatomy = networks.generator.anatomy(one)
-        style = networks.generator.contrast(two)
-        made = networks.generator.decode(anatomy.sample(), style.sample(), one)
-        losses = _losses(networks, setup, batch, (one, two, target), made, anatomy, style)
-    heads = {"biological": "biology", "levels": "levels"}
-    trained = ["generator", *(heads[name] for name in losses if name in heads)]
-    networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
-
-    numbers = {name: loss.item() for name, loss in losses.items()}
+    slices = _example(batch, setup, g, histogram)
+    with autocast(setup.device, setup.precision):
+        anatomy = networks.generator.anatomy(slices.seen)
+        contrast = networks.generator.contrast(slices.reference)
+        generated = networks.generator.decode(anatomy.sample(), contrast.sample(), slices.seen)
+    forward = Forward(slices, anatomy, contrast, generated)
+    numbers = _update_site_head(networks, setup, batch, anatomy) if networks.site_head is not None else {}
+    numbers |= _update_generator(networks, setup, batch, forward)
     if setup.weights.adversarial:
-        with reduced():
-            real, fake = networks.discriminator(torch.cat([target, made.detach()])).chunk(2)
-            critic = 0.5 * (_is_real(real, smooth=0.9) + F.softplus(fake).mean())
-        networks.advance(critic, "discriminator")
-        numbers["discriminator"] = critic.item()
-    if networks.site_head is not None:
-        site = batch.site.to(setup.device)
-        with reduced():
-            logits = networks.site_head(anatomy.mean.detach())
-            site_loss = F.cross_entropy(logits, site)  # equation 1
-        networks.advance(site_loss, "site_head")
-        numbers |= {"site": site_loss.item(), "site_accuracy": (logits.argmax(1) == site).float().mean().item()}
+        numbers |= _update_discriminator(networks, setup, forward)
     return numbers
 
 
-def _losses(
-    networks: _Networks,
-    setup: HarmonizerTraining,
-    batch: Batch,
-    images: tuple[Tensor, Tensor, Tensor],
-    made: Tensor,
-    anatomy: Code,
-    style: Code,
-) -> dict[str, Tensor]:
-    """The parts of the generator's loss that have a weight (equations 2 to 5), by the weights' names."""
-    from monai.losses import SSIMLoss
-
-    weights, (one, two, target) = setup.weights, images
-    mask = target > 0
-    losses = {"l1": F.l1_loss(made[mask], target[mask]), "kl": anatomy.kl() + style.kl()}
-    if weights.adversarial:
-        losses["adversarial"] = _is_real(networks.discriminator(made))
-    if weights.ssim:
-        with torch.autocast(made.device.type, enabled=False):  # variances are small differences of large numbers
-            losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(made.float(), target)
-    if networks.site_head is not None:
-        losses["confusion"] = confusion(networks.site_head(anatomy.mean))
-    if setup.biology:
-        losses["biological"] = networks.modules["biology"](anatomy.mean, batch.brain)
-    if weights.levels:
-        losses["levels"] = networks.modules["levels"](anatomy.mean, style.mean, batch, one, two)
-    return losses
+def _update_site_head(networks: Networks, setup: HarmonizerTraining, batch: Batch, anatomy: Code) -> dict[str, float]:
+    site = batch.site.to(setup.device)
+    with autocast(setup.device, setup.precision):
+        logits = networks.site_head(anatomy.mean.detach())
+        loss = site_loss(logits, site)
+    networks.advance(loss, "site_head")
+    return {"site": loss.item(), "site_accuracy": accuracy(logits, site)}
 
 
-def confusion(logits: Tensor) -> Tensor:
-    """Equation 2: cross-entropy with the uniform distribution over sites."""
-    return -F.log_softmax(logits, dim=1).mean()
+def _update_generator(
+    networks: Networks, setup: HarmonizerTraining, batch: Batch, forward: Forward
+) -> dict[str, float]:
+    with autocast(setup.device, setup.precision):
+        losses = generator_losses(networks, setup.weights, batch, forward)
+    heads = {"biological": "biology", "levels": "levels"}  # trained together with the encoder
+    trained = ["generator", *(heads[name] for name in losses if name in heads)]
+    networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
+    return {name: loss.item() for name, loss in losses.items()}
 
 
-def _is_real(logits: Tensor, smooth: float = 1.0) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, smooth))
+def _update_discriminator(networks: Networks, setup: HarmonizerTraining, forward: Forward) -> dict[str, float]:
+    with autocast(setup.device, setup.precision):
+        loss = discriminator_loss(networks.discriminator, forward.slices.target, forward.generated.detach())
+    networks.advance(loss, "discriminator")
+    return {"discriminator": loss.item()}
+
+
+def _example(batch: Batch, setup: HarmonizerTraining, g: torch.Generator, histogram: HistogramNet | None) -> Example:
+    example = make_example(batch, g, setup.paper_contrast, setup.architecture.prematch, histogram)
+    return Example(*(slices.to(setup.device) for slices in example))
+
+
+def _site_batches(
+    setup: HarmonizerTraining, pairs: Pairs, histogram: HistogramNet | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Slices as the generator will see them, and their sites; drawn from other random numbers than the training's."""
+    for step in range(setup.site_pretraining):
+        g = torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step)
+        batch = pairs.batch(setup.batch, g)
+        yield _example(batch, setup, g, histogram).seen, batch.site.to(setup.device)
+
+
+def _validation_examples(setup: HarmonizerTraining, pairs: Pairs, histogram: HistogramNet | None) -> list[Example]:
+    """The same ones whatever the seed of the training."""
+    g = torch.Generator().manual_seed(0)
+    batches = [pairs.batch(max(VALIDATION_BATCH, len(pairs.by_site)), g) for _ in range(VALIDATION_BATCHES)]
+    return [_example(batch, setup, g, histogram) for batch in batches]
 
 
 @torch.inference_mode()
-def _judge(average: Average, setup: HarmonizerTraining, fixed: list[tuple[Tensor, Tensor, Tensor]]) -> float:
-    """Mean L1 inside the brain on fixed pairs of brains that were not trained on."""
-    generator = Generator(setup.architecture).to(setup.device).eval()
-    generator.load_state_dict(average.weights)
-    return float(np.mean([_error(generator(one, generator.contrast(two).mean), target) for one, two, target in fixed]))
+def _validate(generator: Generator, examples: list[Example]) -> float:
+    """Mean over examples of the mean absolute error inside the brain."""
+    errors = [
+        _error(generator(slices.seen, generator.contrast(slices.reference).mean), slices.target) for slices in examples
+    ]
+    return float(np.mean(errors))
 
 
-def _error(made: Tensor, target: Tensor) -> float:
-    return (made - target).abs()[target > 0].mean().item()
-
-
-def _fixed_pairs(
-    setup: HarmonizerTraining, judge: Pairs, histogram: HistogramNet | None
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    g = torch.Generator().manual_seed(0)
-    batches = [judge.batch(16, g) for _ in range(4)]
-    return [tuple(t.to(setup.device) for t in make_pair(batch, setup, g, histogram)) for batch in batches]
+def _error(image: Tensor, target: Tensor) -> float:
+    return (image - target).abs()[target > 0].mean().item()

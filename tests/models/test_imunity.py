@@ -42,10 +42,24 @@ def test_shapes_range_and_background(decoder: str, pooled: bool) -> None:
     assert out.min() >= 0 and out.max() <= 1
 
 
-@pytest.mark.parametrize("monotone", [True, False])
-def test_curves_begin_near_the_identity(monotone: bool) -> None:
+def test_an_architecture_comes_back_from_its_card() -> None:
+    architecture = Architecture(width=8, bins=12, strength=0.25)
+    assert Architecture.from_dict(architecture.to_dict()) == architecture
+
+
+def test_cards_up_to_version_0_5_name_a_variant_that_none_has() -> None:
+    """`monotone` was given up; a card that asks for it must not be read as one that does not."""
+    card = Architecture(width=8).to_dict()
+    assert Architecture.from_dict({**card, "monotone": False}) == Architecture(width=8)
+    with pytest.raises(TypeError, match="monotone"):
+        Architecture.from_dict({**card, "monotone": True})
+    with pytest.raises(TypeError, match="nonsense"):
+        Architecture.from_dict({**card, "nonsense": 1})
+
+
+def test_curves_begin_near_the_identity() -> None:
     torch.manual_seed(0)
-    generator = Generator(Architecture(width=8, monotone=monotone)).eval()
+    generator = Generator(Architecture(width=8)).eval()
     image = torch.rand(2, 1, 32, 32)
     out = generator(image, generator.contrast(image).mean)
     assert (out - image).abs().mean() < 0.05

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,9 +14,10 @@ pytest.importorskip("monai", reason="training needs the extra `train`")
 from imunity_bids.errors import Usage
 from imunity_bids.models.imunity import Architecture
 from imunity_bids.training.biology import BiologicalHeads, read_feature
-from imunity_bids.training.harmonizer import PRESETS, train_harmonizer
-from imunity_bids.training.slices import Brain, load_brains
-from tests.training.test_harmonizer_training import brains, replace, setup
+from imunity_bids.training.dataset import Brain, load_brains
+from imunity_bids.training.harmonizer import train_harmonizer
+from imunity_bids.training.losses import PRESETS
+from tests.training.toys import toy_brains, toy_plan
 
 
 def people(column: str, values: list[str]) -> list[Brain]:
@@ -51,7 +53,7 @@ def test_who_is_unknown_does_not_count() -> None:
 def test_the_heads_learn_what_is_in_the_image(tmp_path: Path) -> None:
     """The ill have a dark core and are older: both heads learn it from the code."""
     known = []
-    for index, brain in enumerate(brains(6, 1)):
+    for index, brain in enumerate(toy_brains(6, 1)):
         ill = index % 2
         volume = brain.volume.clone()
         volume[:, 12:28, 12:28] *= 1 - 0.5 * ill
@@ -61,9 +63,9 @@ def test_the_heads_learn_what_is_in_the_image(tmp_path: Path) -> None:
             )
         )
     losses = replace(PRESETS["code"], adversarial=0, ssim=0, biological=10)
-    plan = setup(
+    plan = toy_plan(
         tmp_path, architecture=Architecture(width=8), weights=losses, paper_contrast=True, biology=("status", "age"),
-        steps=250, batch=12, every=50, rate=2e-3,
+        steps=120, batch=12, every=40, rate=4e-3,
     )  # fmt: skip
     train_harmonizer(plan, known, 1, known)
     rows = torch.load(tmp_path / "last.pt", weights_only=True)["rows"]
@@ -80,6 +82,6 @@ def test_participants_of_the_raw_dataset_are_found(tmp_path: Path) -> None:
     nib.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4)).to_filename(
         out / "sub-1_space-X_desc-preproc_T1w.nii.gz"
     )
-    (found,), sites = load_brains([out])
-    assert found.traits["age"] == "33"
+    (brain,), sites = load_brains([out])
+    assert brain.traits["age"] == "33"
     assert sites == ["A"]

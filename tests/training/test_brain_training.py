@@ -41,29 +41,20 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of the trainer catches it."""
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on_to_the_same_weights(maps: Path, tmp_path: Path) -> None:
     whole = train_brain(setup(maps, tmp_path / "whole", 6))
 
-    def kill(*_: object) -> None:
-        raise Killed
+    def kill(step: int) -> None:
+        if step == 4:  # after the checkpoint of step 2, before that of step 4
+            raise Killed
 
     broken = setup(maps, tmp_path / "broken", 6)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        seen = []
-        original = torch.optim.AdamW.step
-
-        def step(self, *args, **kwargs):
-            seen.append(1)
-            if len(seen) == 4:  # after the checkpoint of step 2, before that of step 4
-                kill()
-            return original(self, *args, **kwargs)
-
-        patch.setattr(torch.optim.AdamW, "step", step)
-        train_brain(broken)
+    with pytest.raises(Killed):
+        train_brain(broken, watch=kill)
     resumed = train_brain(broken)
-    one, other = (torch.load(p.with_name("last.pt"), weights_only=True) for p in (whole, resumed))
-    assert all(torch.equal(one["network"][name], other["network"][name]) for name in one["network"])
-    assert all(torch.equal(one["average"][name], other["average"][name]) for name in one["average"])
+    undisturbed, again = (torch.load(p.with_name("last.pt"), weights_only=True) for p in (whole, resumed))
+    for kind in ("network", "average"):
+        assert all(torch.equal(value, again[kind][name]) for name, value in undisturbed[kind].items())
     assert [int(row["step"]) for row in _rows(tmp_path / "broken")] == [2, 4, 6]
     assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
 
@@ -76,9 +67,9 @@ def test_what_is_exported_is_what_the_app_loads(maps: Path, tmp_path: Path) -> N
     for name, value in network.state_dict().items():
         assert torch.allclose(value, best[name], atol=1e-3)  # half precision
     command = json.loads((folder / "card.json").read_text())["training"]["command"].split()
-    said = vars(build_parser().parse_args(command[1:]))
-    unsaid = {"maps", "output", "shape", "widths"}
-    assert all(said[name] == value for name, value in vars(plan).items() if name not in unsaid)
+    options = vars(build_parser().parse_args(command[1:]))
+    not_options = {"maps", "output", "shape", "widths"}
+    assert all(options[name] == value for name, value in vars(plan).items() if name not in not_options)
 
 
 def test_too_few_maps_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the codes must tell: how bright CSF and gray matter are in the slice that they encode.
+"""Tissue levels, a term of the loss that is ours: codes must tell how bright CSF and gray matter are in their slice.
 
 White-striped images differ above all in these two levels, which training knows, since it made the contrasts. Asked for
 them directly, the encoders learn in hundreds of steps what the images alone teach them in thousands.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from imunity_bids.models.imunity import mean_in_brain
-from imunity_bids.training.slices import Batch
+from imunity_bids.training.pairs import Batch, Example
 
 WIDTH = 0.05  # of a tissue's intensities in the unchanged slice
 ENOUGH = 40  # pixels of a tissue
@@ -23,14 +23,14 @@ class LevelHeads(nn.Module):
         super().__init__()
         self.anatomy, self.contrast = (nn.Linear(channels, 2) for _ in range(2))
 
-    def forward(self, anatomy: Tensor, contrast: Tensor, batch: Batch, one: Tensor, two: Tensor) -> Tensor:
-        """Mean error of the levels in S1 and S2 as the encoders saw them, (B, 1, H, W); codes (B, C, h, w)."""
+    def forward(self, anatomy: Tensor, contrast: Tensor, batch: Batch, slices: Example) -> Tensor:
+        """Mean absolute error of the levels in S1 and S2 as the encoders saw them; codes (B, C, h, w)."""
         errors = []
         for head, code, native, seen in (
-            (self.anatomy, anatomy, batch.one, one),
-            (self.contrast, contrast, batch.two, two),
+            (self.anatomy, anatomy, batch.s1, slices.seen),
+            (self.contrast, contrast, batch.s2, slices.reference),
         ):
-            levels, known = tissue_levels(native.to(seen.device), seen, batch.means.to(seen.device))
+            levels, known = tissue_levels(native.to(seen.device), seen, batch.tissue_means.to(seen.device))
             code = code if code.shape[-1] == 1 else mean_in_brain(code, seen)
             errors.append((head(code.flatten(1)) - levels).abs()[known].mean())
         return torch.stack(errors).nanmean()

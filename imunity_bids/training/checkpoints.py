@@ -10,8 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from imunity_bids.errors import DataUnusable
 
 log = logging.getLogger(__name__)
+
+DECAY = 0.999  # of the moving average
 
 
 class Run:
@@ -33,21 +38,31 @@ class Run:
         return self.seconds_before + time.monotonic() - self.started
 
     def load(self) -> dict[str, Any] | None:
-        """State of the last checkpoint, or None for a new run."""
+        """State of the last checkpoint, or None for a new run; on the CPU, from where every `load_state_dict` copies.
+
+        Raises
+        ------
+        DataUnusable
+            It was written by an earlier version of this app.
+        """
         path = self.folder / "last.pt"
         if not path.exists():
             return None
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if "n_averaged" not in state["average"]:
+            raise DataUnusable(f"{path} was written by an earlier version of this app: train in a new folder")
         self.rows = state.pop("rows")
         self.seconds_before = state.pop("seconds")
         log.info("going on from step %d of %s", state["step"], self.folder)
         return state
 
-    def save(self, state: dict[str, Any], best: bool = False) -> None:
-        """Write the checkpoint atomically, with log and curves; `best` keeps a copy of the weights."""
-        _save_atomically({**state, "rows": self.rows, "seconds": self.seconds}, self.folder / "last.pt")
+    def save(self, average: AveragedModel, state: dict[str, Any], best: bool = False) -> None:
+        """Write the checkpoint atomically, with log and curves; `best` keeps a copy of the averaged weights."""
+        whole = {**state, "average": average.state_dict(), "rows": self.rows, "seconds": self.seconds}
+        _save_atomically(whole, self.folder / "last.pt")
         if best:
-            _save_atomically({"weights": state["average"], "step": state["step"]}, self.folder / "best.pt")
+            weights = average.module.state_dict()
+            _save_atomically({"weights": weights, "step": state["step"]}, self.folder / "best.pt")
         self._write_log()
         self._draw()
 
@@ -91,24 +106,24 @@ def autocast(device: str, precision: str) -> torch.autocast:
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-class Average:
-    """Exponential moving average of a network's weights: what is validated and shipped."""
+def moving_average(network: nn.Module) -> AveragedModel:
+    """Exponential moving average of a network's weights and buffers: what is validated and shipped.
 
-    def __init__(self, network: nn.Module, decay: float = 0.999):
-        self.decay = decay
-        self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self.steps = 0
+    `update_parameters(network)` follows the network; `module` is the averaged one. The weights at the start count as
+    the first average.
+    """
+    average = AveragedModel(network, avg_fn=_average, use_buffers=True)
+    average.n_averaged += 1  # else the first update would copy the network
+    average.module.eval()
+    return average
 
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Follow the network; the first steps count more, or the random start would linger."""
-        self.steps += 1
-        decay = min(self.decay, self.steps / (self.steps + 10))
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.weights[name].lerp_(value, 1 - decay)
-            else:
-                self.weights[name].copy_(value)
+
+def _average(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
+    """After `count` averages: a decay of 0.999, less in the first steps, or the random start would linger."""
+    if not average.is_floating_point():
+        return value
+    decay = (count / (count + 10)).clamp(max=DECAY)
+    return torch.lerp(average, value, (1 - decay).to(average.dtype))
 
 
 def keep(file: Path, network: nn.Module, **figures: Any) -> None:

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
-from imunity_bids.training.levels import LevelHeads, tissue_levels
-from imunity_bids.training.slices import Batch
+from imunity_bids.training.pairs import Batch, Example
+from imunity_bids.training.tissue_levels import LevelHeads, tissue_levels
 
 MEANS = torch.tensor([[0.2, 0.5]])
 
@@ -32,6 +32,6 @@ def test_a_tissue_that_is_not_there_is_not_asked_for() -> None:
     assert known.tolist() == [[False, True]]
     heads = LevelHeads(8)
     batch = Batch(native, native, MEANS, *4 * [torch.zeros(1)])
-    loss = heads(torch.zeros(1, 8, 2, 2), torch.zeros(1, 8, 1, 1), batch, native, native)
+    loss = heads(torch.zeros(1, 8, 2, 2), torch.zeros(1, 8, 1, 1), batch, Example(native, native, native))
     expected = [(h.bias[1] - levels[0, 1]).abs() for h in (heads.anatomy, heads.contrast)]
     torch.testing.assert_close(loss, torch.stack(expected).mean())

@@ -1,0 +1,47 @@
+"""Fields of a scanner over the head: transmit field (flip angles) and receive field (gain)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+FLAT_BEYOND = 1.5  # squared distance from the middle, in half widths of the brain
+
+
+def transmit_field(squared_distance: np.ndarray, excess: float, inside: np.ndarray | None = None) -> np.ndarray:
+    """Relative flip angle: largest in the middle of the head, falling with the squared distance, 1 in the mean.
+
+    Parameters
+    ----------
+    squared_distance
+        From the middle, in half widths of the brain: 1 at its rim. Any shape.
+    excess
+        By how much the flip angle in the middle exceeds that at the rim, relative.
+    inside
+        Where the mean is taken, bool of the same shape; everywhere where there is none.
+    """
+    field = 1 + excess * (1 - np.minimum(squared_distance, FLAT_BEYOND))
+    return field / (field if inside is None else field[inside]).mean()
+
+
+def squared_distance_in(mask: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """From the middle of a brain, moved by `shift` voxels (3), in half widths of the brain per axis: (X, Y, Z)."""
+    where = np.argwhere(mask)
+    centre = where.mean(0) + shift
+    half_width = (where.max(0) - where.min(0)) / 2
+    grid = np.ogrid[tuple(slice(n) for n in mask.shape)]
+    return sum(((g - c) / r) ** 2 for g, c, r in zip(grid, centre, half_width, strict=True))
+
+
+def receive_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generator) -> np.ndarray:
+    """Smooth positive gain (X, Y, Z) between exp(-amplitude) and exp(amplitude), float32."""
+    coarse = rng.standard_normal((4, 4, 4))
+    field = ndimage.zoom(coarse, np.array(shape) / 4, order=3, mode="nearest", grid_mode=True)
+    return np.exp(amplitude * field / np.abs(field).max()).astype(np.float32)
+
+
+def residual_receive_field(position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What N4 leaves of a receive field at positions (n, 3) from -1 to 1: smooth, (n,), at most 1 in absolute value."""
+    linear, square, wave = rng.standard_normal((3, 3))
+    field = position @ linear + position**2 @ square + np.sin(2 * position) @ wave
+    return field / np.abs(field).max()

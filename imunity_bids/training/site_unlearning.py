@@ -1,0 +1,59 @@
+"""Unlearning the site: losses, and the head's training (Cackowski 2023, section 2.2.2; Dinsdale 2020, section 2.3).
+
+The head learns to tell the site from the anatomy code; the encoder learns to leave it guessing. Dinsdale 2020 asks for
+a head that can tell the site before the encoder unlearns it: hence the pretraining.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imunity_bids.models.imunity import AnatomyEncoder, CodeHead
+
+
+def site_loss(logits: Tensor, site: Tensor) -> Tensor:
+    """Equation 1: cross-entropy of the head's answer, logits (B, S), and the site's number (B). Trains the head."""
+    return F.cross_entropy(logits, site)
+
+
+def confusion(logits: Tensor) -> Tensor:
+    """Equation 2: cross-entropy of the uniform distribution over sites and the head's answer, logits (B, S).
+
+    Trains the encoder, the head being fixed. At its least, log S, where the head guesses.
+    """
+    return -F.log_softmax(logits, dim=1).mean()
+
+
+def accuracy(logits: Tensor, site: Tensor) -> float:
+    """Share of slices whose site the head tells, logits (B, S) and numbers (B)."""
+    return (logits.argmax(dim=1) == site).float().mean().item()
+
+
+def pretrain_site_head(
+    head: CodeHead, encoder: AnatomyEncoder, batches: Iterable[tuple[Tensor, Tensor]], rate: float
+) -> float | None:
+    """Train the head on the features of the frozen encoder; the accuracy on the last batch before its update.
+
+    Parameters
+    ----------
+    batches
+        Slices (B, 1, H, W) and the numbers of their sites (B); one update for each. None of them: nothing is done.
+    rate
+        Learning rate.
+    """
+    optimiser = torch.optim.Adam(head.parameters(), lr=rate, betas=(0.5, 0.999))
+    reached = None
+    for images, site in batches:
+        with torch.no_grad():
+            features = encoder(images).mean
+        logits = head(features)
+        optimiser.zero_grad(set_to_none=True)
+        site_loss(logits, site).backward()
+        nn.utils.clip_grad_norm_(head.parameters(), 5.0)
+        optimiser.step()
+        reached = accuracy(logits, site)
+    return reached

@@ -1,0 +1,132 @@
+"""Some of the shipped card's headline figures, recomputed on two of its persons.
+
+The card's are means over seven persons, six scanners and whole brains; here are two persons (ds002748, published
+without skull, not trained on), two scanners and a slab of 20 axial slices, so that a minute is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
+
+from imunity_bids.evaluation.baselines import histogram_matching
+from imunity_bids.harmonize.inference import Compute, harmonize
+from imunity_bids.harmonize.references import reference_scan
+from imunity_bids.image.ants_bridge import apply, bias_corrected, register
+from imunity_bids.image.conform import conform, read_image
+from imunity_bids.image.resample import isotropic_grid, resample
+from imunity_bids.image.template import built_in
+from imunity_bids.image.white_stripe import to_model_scale, white_stripe
+from imunity_bids.metrics import similarity
+from imunity_bids.models.bundle import load_bundle
+from imunity_bids.models.card import find_bundle, read_card
+from imunity_bids.simulation.persons import Person, take_apart
+from imunity_bids.simulation.scanners import SCANNERS
+from imunity_bids.simulation.visits import visit
+
+PERSONS = ("65", "67")
+SLAB = 20
+TRAVELED = [scanner for scanner in SCANNERS if scanner.name in ("SPGR-3T", "MPRAGE-1.5T")]
+Scores = dict[str, dict[str, float]]  # by method and measure
+
+
+def coarse(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """At 2 mm, where a registration takes seconds."""
+    shape, grid = isotropic_grid(image.shape, image.affine, 2.0, 1)
+    return nib.Nifti1Image(resample(np.asarray(image.dataobj), image.affine, shape, grid), grid)
+
+
+def slab_of_a_person(data: Path, label: str, folder: Path) -> Person:
+    """As the app preprocesses a scan, but for the coarse registration and the slab."""
+    image, _ = conform(*read_image(data / "ds002748" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"))
+    template = built_in()
+    forward, _ = register(coarse(image), coarse(template.brain), "affine", 1, folder)
+    first = template.brain.shape[2] // 2 - SLAB // 2
+    slab = template.brain.slicer[:, :, first : first + SLAB]
+    voxels = np.asarray(image.dataobj)
+    brain = np.maximum(apply(voxels, image, slab, forward, "linear"), 0)
+    mask = apply((voxels > 0).astype(np.float32), image, slab, forward, "linear") > 0.5
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    brain, mask, affine = brain[box], mask[box], slab.slicer[box].affine
+    corrected = bias_corrected(nib.Nifti1Image(brain, affine), mask)
+    striped, _ = to_model_scale(corrected, mask, white_stripe(corrected, mask))
+    return take_apart(f"sub-{label}", nib.Nifti1Image(striped.astype(np.float32), affine), mask)
+
+
+def mean_scores(rows: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> Scores:
+    """Of (method, image, truth, mask)."""
+    measures: dict[str, Callable[..., float]] = {"ssim": similarity.ssim, "mae": similarity.mae}
+    return {
+        method: {
+            name: mean(measure(image, truth, mask) for who, image, truth, mask in rows if who == method)
+            for name, measure in measures.items()
+        }
+        for method in {row[0] for row in rows}
+    }
+
+
+@pytest.fixture(scope="module")
+def travels(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scores, Scores]:
+    """Between the two scanners, and on the scan's own scanner; the reference is the other person."""
+    bundle = load_bundle(find_bundle("imunity"))
+    people = [slab_of_a_person(data, label, tmp_path_factory.mktemp(label)) for label in PERSONS]
+    visits = [{scanner.name: visit(person, scanner, 1) for scanner in TRAVELED} for person in people]
+    between, home = [], []
+    for person, own, others in zip(people, visits, visits[::-1], strict=True):
+        for target in own:
+            reference = reference_scan(others[target].scan, bundle)
+            for source, (scan, _) in own.items():
+                if source == target and target != TRAVELED[0].name:
+                    continue  # one scan of each person on its own scanner is enough
+                harmonized, _ = harmonize(scan, person.mask, bundle, reference, Compute())
+                if source == target:
+                    home.append(("imunity", harmonized, scan, person.mask))
+                    continue
+                matched = histogram_matching(scan, person.mask, others[target].scan)
+                for method, image in (("raw", scan), ("histogram matching", matched), ("imunity", harmonized)):
+                    between.append((method, image, own[target].truth, person.mask))
+    return mean_scores(between), mean_scores(home)
+
+
+@pytest.fixture(scope="module")
+def card() -> dict[str, dict]:
+    return read_card(find_bundle("imunity") / "bundle.json")["scores"]
+
+
+@pytest.mark.parametrize("baseline", ["raw", "histogram matching"])
+def test_gain_in_similarity(travels: tuple[Scores, Scores], card: dict[str, dict], baseline: str) -> None:
+    """Half to four times the card's: 0.118 and 0.039 were seen, the card has 0.070 and 0.014.
+
+    The two scanners differ more than most of the card's 30 directions (raw SSIM 0.82 here, 0.89 there), so there is
+    more to gain; a bundle that does nothing, or no more than matching, gains nothing.
+    """
+    scores, _ = travels
+    gain = scores["imunity"]["ssim"] - scores[baseline]["ssim"]
+    expected = card["ssim_gain"][baseline]["mean"]
+    assert 0.5 * expected < gain < 4 * expected
+
+
+def test_error_after_harmonization(travels: tuple[Scores, Scores], card: dict[str, dict]) -> None:
+    """Within a third of the card's: 0.028 was seen, the card has 0.032 (0.076 raw, 0.037 by matching); persons and
+    directions differ by about as much."""
+    scores, _ = travels
+    assert scores["imunity"]["mae"] == pytest.approx(card["mae"]["imunity"], rel=0.33)
+    assert scores["histogram matching"]["mae"] == pytest.approx(card["mae"]["histogram matching"], rel=0.33)
+
+
+def test_a_scan_stays_as_it_is_on_its_own_scanner(travels: tuple[Scores, Scores], card: dict[str, dict]) -> None:
+    """The bar is 0.01 for the error and 0.98 for SSIM (docs/harmonizer.md); the card has 0.0044 and 0.9991.
+
+    Twice the card's error is allowed for two persons only: 0.0041 was seen.
+    """
+    _, home = travels
+    assert home["imunity"]["mae"] < 2 * card["identity"]["mae"] < 0.01
+    assert home["imunity"]["ssim"] == pytest.approx(card["identity"]["ssim"], abs=0.003)
