@@ -1,4 +1,4 @@
-"""What CI says is what runs here: the commands of .circleci/config.yml, their exit codes, and the stand-ins for docker."""
+"""What CI says is what runs here: the commands of config.yml, their exit codes, and the stand-ins for docker."""
 
 from __future__ import annotations
 
