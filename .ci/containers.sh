@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The images, for real: the unchanged Dockerfile by buildah and podman, the unchanged Singularity.def by Apptainer as an
-# ordinary user, both run as a cluster would: another user, no network, nothing writable but the output.
+# The images, for real: the jobs docker and singularity of .circleci/config.yml, with buildah and podman for docker and
+# Apptainer as an ordinary user (.ci/shims). Then more: what the demo gave inside equals what it gave outside, and wrong
+# inputs end in their codes, for another user, without network, with nothing writable but the output.
 # As root on Debian 12, with tests' environment in .venv. What has not changed is kept in $CACHE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,6 +49,7 @@ source=$work/source
 mkdir "$source"
 git ls-files -z Dockerfile Singularity.def .dockerignore pyproject.toml constraints.txt README.md LICENSE containers \
     imunity_bids | xargs -0 cp --parents -t "$source"
+cp -R .ci/shims "$work/shims" # where the ordinary user can read them
 data=$(realpath -m "${IMUNITY_TEST_DATA:-../shared/data}")
 templates=MNI152NLin2009aSym # built in
 if [ -d "$data/templateflow/tpl-MNI152NLin2009cAsym" ]; then
@@ -61,7 +63,10 @@ ca=$(.venv/bin/pip config get global.cert 2>/dev/null || echo /etc/ssl/certs/ca-
 wheels=$(.venv/bin/pip config get global.find-links 2>/dev/null || echo "$work/none")
 mkdir -p "$work/none"
 printf '[global]\ncert = /run/ci/ca.crt\nfind-links = /run/ci/wheels\n' >"$work/pip.conf"
-mounts=(-v "$ca:/run/ci/ca.crt:ro" -v "$work/pip.conf:/etc/pip.conf:ro" -v "$wheels:/run/ci/wheels:ro")
+printf '%s\n' -v "$ca:/run/ci/ca.crt:ro" -v "$work/pip.conf:/etc/pip.conf:ro" -v "$wheels:/run/ci/wheels:ro" >"$work/mounts"
+export IMUNITY_CI_KEY=$key IMUNITY_CI_MOUNTS=$work/mounts IMUNITY_CI_TEMPLATES=$templates
+config() { "$python" "$root/.ci/circleci.py" "$@"; } # the commands of a job of .circleci/config.yml
+root=$PWD python=$PWD/.venv/bin/python
 
 say "docker image"
 # of what earlier runs built, only what this source gives stays: an image and its SIF take 2 GB
@@ -69,36 +74,12 @@ podman images --filter reference=localhost/imunity --format '{{.Repository}}:{{.
     xargs -r podman rmi -f >/dev/null
 podman image prune -f >/dev/null
 find "$CACHE" -name 'imunity-*.sif' ! -name "imunity-$key.sif" -delete
-if ! podman image exists "localhost/imunity:$key"; then
-    SECONDS=0
-    (cd "$source" && buildah bud --isolation chroot --layers=false "${mounts[@]}" \
-        --build-arg TEMPLATES="$templates" -t "localhost/imunity:$key" . >"$work/build.log" 2>&1) ||
-        { tail -50 "$work/build.log"; exit 1; }
-    echo "built in $SECONDS s"
-fi
-podman tag "localhost/imunity:$key" localhost/imunity:latest
+cp -R "$source" "$work/docker" # its checkout
+(cd "$work/docker" && PATH=$work/shims:$root/.venv/bin:$PATH IMUNITY_CI_LOG=$work/build.log config docker)
 podman image inspect --format 'size {{.Size}} bytes' "localhost/imunity:$key"
 
-say "two heads"
-if [ -d "$data/ds000011" ]; then
-    mkdir "$work/in"
-    cp -R "$data"/ds000011/{dataset_description.json,participants.tsv,sub-01,sub-02} "$work/in/"
-else
-    echo "SKIP: no real scans in $data; the demo's heads instead"
-    .venv/bin/imunity-demo "$work/demo" --only-data
-    mv "$work/demo/bids" "$work/in"
-    rm -rf "$work"/in/sub-03
-fi
-chmod -R a+rX "$work/in"
-tree_hash() { (cd "$work/in" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum); }
-before=$(tree_hash)
-options=(--template "$templates" --nprocs 2 --omp-nthreads 1)
-# the same outside, to compare with
-TEMPLATEFLOW_HOME=$source/containers/templateflow OMP_NUM_THREADS=1 \
-    .venv/bin/imunity "$work/in" "$work/outside" participant "${options[@]}"
-
-check() { # check OUT USER: all there, valid, equal, owned by the user, input untouched
-    .venv/bin/python .ci/compare.py "$work/outside" "$1"
+check() { # check OUT USER: as the demo outside, valid without a warning, owned by the user
+    .venv/bin/python .ci/compare.py demo/derivatives "$1"
     .venv/bin/bids-validator-deno "$1" --format json >"$work/validator.json" || true
     .venv/bin/python - "$work/validator.json" <<'PYTHON'
 import json, sys
@@ -108,9 +89,24 @@ sys.exit(bool(issues))
 PYTHON
     others=$(find "$1" -mindepth 1 ! -user "$2" | head -3)
     [ -z "$others" ] || { echo "not owned by $2: $others"; exit 1; }
-    [ "$(tree_hash)" = "$before" ] || { echo "the input was changed"; exit 1; }
     [ ! -e "$1/.imunity_work" ] || { echo "scratch was left behind"; exit 1; }
 }
+[ -d demo/derivatives ] || make demo
+check "$work/docker/out/derivatives" 12345
+
+say "a head with the template inside the image, and wrong inputs"
+if [ -d "$data/ds000011" ]; then
+    mkdir "$work/in"
+    cp -R "$data"/ds000011/{dataset_description.json,participants.tsv,sub-01} "$work/in/"
+else
+    echo "SKIP: no real scans in $data; a head of the demo instead"
+    cp -R demo/bids "$work/in"
+    rm -rf "$work"/in/sub-0[23]
+fi
+chmod -R a+rX "$work/in"
+tree_hash() { (cd "$work/in" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum); }
+before=$(tree_hash)
+options=(--template "$templates")
 expect() { # expect CODE COMMAND…
     local code=0
     "${@:2}" >"$work/log" 2>&1 || code=$?
@@ -130,6 +126,7 @@ bad_inputs() { # bad_inputs COMMAND…: the codes of DESIGN.md, section 3, pass 
     # with a TemplateFlow folder of its own it tries to download, and there is no network
     RUN_ENV=TEMPLATEFLOW_HOME=/out/templateflow expect 75 "$@" /data /out participant --template MNI152NLin6Asym
     expect 1 "$@" /bad/mixed /out participant "${options[@]}" # what is done already, and a truncated scan
+    [ "$(tree_hash)" = "$before" ] || { echo "the input was changed"; exit 1; }
 }
 mkdir -p "$work"/{empty,sealed,full} "$work"/bad/{truncated,mixed}/sub-09/anat
 cp "$work/in/dataset_description.json" "$work/bad/truncated/"
@@ -147,7 +144,6 @@ podman_run() { # podman_run OUT ARGUMENTS…
         localhost/imunity "${@:2}"
 }
 podman_run "$work/out-docker" /data /out participant "${options[@]}"
-check "$work/out-docker" 12345
 bad_inputs podman_run "$work/out-docker"
 rm -rf "$work"/full/* "$work"/full/.[!.]*
 
@@ -158,49 +154,47 @@ if ! .ci/apptainer-up.sh "$CACHE/apptainer" >"$work/apptainer.log" 2>&1; then
     exit
 fi
 user() { "$CACHE/apptainer/as-user" "$@"; }
-home=$work/user
-mkdir -p "$home" "$work/registry"
-cat >"$work/registry.yml" <<CONF
+registry_up() { # a registry on this machine, which stands in for docker.io and has the base image
+    mkdir -p "$work/registry"
+    cat >"$work/registry.yml" <<CONF
 version: 0.1
 storage: {filesystem: {rootdirectory: $work/registry}}
 http: {addr: 127.0.0.1:5000}
 CONF
-sif=$CACHE/imunity-$key.sif
-if [ ! -s "$sif" ]; then
-    # the base comes from a registry on this machine, which stands in for docker.io
     docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
     registry=$!
     sleep 2
     podman push -q --tls-verify=false docker.io/library/debian:bookworm-slim 127.0.0.1:5000/library/debian:bookworm-slim
-    config=/home/${CIUSER:-apptci}/.config/containers
+    local config=/home/$ciuser/.config/containers
     mkdir -p "$config"
     printf '[[registry]]\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "127.0.0.1:5000"\ninsecure = true\n' \
         >"$config/registries.conf"
-    # a build may bind to folders that exist only; /mnt does
-    mkdir "$work/mnt"
-    cp -L "$ca" "$work/mnt/ca.crt"
-    cp -RL "$wheels" "$work/mnt/wheels"
-    printf '[global]\ncert = /mnt/ca.crt\nfind-links = /mnt/wheels\n' >"$work/mnt/pip.conf"
-    chown -R "${CIUSER:-apptci}" "$source" "$home" "/home/${CIUSER:-apptci}"
-    SECONDS=0
-    (cd "$source" && user env APPTAINER_TMPDIR="$home" APPTAINER_CACHEDIR="$home" \
-        APPTAINERENV_PIP_CONFIG_FILE=/mnt/pip.conf \
-        apptainer build --fakeroot --mksquashfs-args "-comp zstd -Xcompression-level 1" \
-        --bind "$work/mnt:/mnt" \
-        --build-arg TEMPLATES="$templates" "$home/imunity.sif" Singularity.def >"$work/sif.log" 2>&1) ||
-        { tail -50 "$work/sif.log"; exit 1; }
-    echo "built in $SECONDS s, $(stat -c %s "$home/imunity.sif") bytes"
-    mv "$home/imunity.sif" "$sif"
-fi
+    chown -R "$ciuser" "/home/$ciuser"
+}
+ciuser=${CIUSER:-apptci}
+sif=$CACHE/imunity-$key.sif
+[ -s "$sif" ] || registry_up
+mkdir "$work/mnt" "$work/scratch"
+cp -L "$ca" "$work/mnt/ca.crt"
+[ -s "$sif" ] || cp -RL "$wheels" "$work/mnt/wheels"
+printf '[global]\ncert = /mnt/ca.crt\nfind-links = /mnt/wheels\n' >"$work/mnt/pip.conf"
+cp -R "$source" "$work/singularity" # its checkout
+chown -R "$ciuser" "$work/singularity" "$work/scratch"
+export IMUNITY_CI_APPTAINER=$CACHE/apptainer/root/usr/bin/apptainer IMUNITY_CI_SIF=$sif IMUNITY_CI_MNT=$work/mnt
+export APPTAINER_TMPDIR=$work/scratch APPTAINER_CACHEDIR=$work/scratch
+(cd "$work/singularity" && IMUNITY_CI_LOG=$work/scratch/sif.log config singularity --through \
+    "$CACHE/apptainer/as-user" env "PATH=$work/shims:/usr/sbin:/usr/bin:/sbin:/bin")
+[ -s "$sif" ] || mv "$work/singularity/imunity.sif" "$sif"
 chmod 644 "$sif"
-user singularity test "$sif"
+check "$work/singularity/out/derivatives" "$ciuser"
+
 mkdir "$work/out-singularity"
-chown "${CIUSER:-apptci}" "$work/out-singularity"
+chown "$ciuser" "$work/out-singularity"
 singularity_run() { # singularity_run OUT ARGUMENTS…
     user singularity run ${RUN_ENV:+--env "$RUN_ENV,https_proxy=http://127.0.0.1:9"} --containall --no-home --bind "$work/in:/data:ro,$1:/out" \
         --bind "$work/empty:/empty:ro,$work/sealed:/sealed:ro,$work/bad:/bad:ro,$work/full:/full" "$sif" "${@:2}"
 }
 singularity_run "$work/out-singularity" /data /out participant "${options[@]}"
-check "$work/out-singularity" "${CIUSER:-apptci}"
+.venv/bin/python .ci/compare.py "$work/out-docker" "$work/out-singularity"
 bad_inputs singularity_run "$work/out-singularity"
 say "containers: all as it should be"
