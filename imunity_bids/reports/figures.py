@@ -37,25 +37,31 @@ def mosaic(
     heights = [extent[2], extent[2], extent[1]]
     figure = Figure(figsize=(11, 11 * sum(heights) / (columns * max(extent)) * 1.02), facecolor="black")
     colours = matplotlib.colormaps[cmap].with_extremes(bad="black")
-    axes = figure.subplots(3, columns, gridspec_kw={"height_ratios": heights, "wspace": 0.02, "hspace": 0.02})
-    for axis, row in enumerate(axes):
-        start, stop = box[axis].start, box[axis].stop
-        positions = np.linspace(start + 0.12 * (stop - start), stop - 0.12 * (stop - start), columns).astype(int)
-        rest = [a for a in range(3) if a != axis]
-        plane = tuple(box[a] for a in rest)
-        ratio = zooms[rest[1]] / zooms[rest[0]]
-        for position, panel in zip(positions, row, strict=True):
-            picture = np.take(volume, position, axis)[plane].T
-            drawn = panel.imshow(picture, cmap=colours, vmin=low, vmax=high, origin="lower", aspect=ratio)
-            panel.axis("off")
-            if contour is not None and (edge := np.take(contour, position, axis)[plane].T).any():
-                panel.contour(edge, [0.5], colors="#ff5a36", linewidths=1.0)
+    axes = figure.subplots(3, 1, gridspec_kw={"height_ratios": heights, "hspace": 0.02})
+    for axis, panel in enumerate(axes):
+        ratio = zooms[2 if axis < 2 else 1] / zooms[1 if axis == 0 else 0]
+        width = round(max(extent) / zooms[1 if axis == 0 else 0])
+        strip = _strip(volume, box, axis, columns, width, fill=np.nan if np.isnan(volume).any() else low)
+        drawn = panel.imshow(strip, cmap=colours, vmin=low, vmax=high, origin="lower", aspect=ratio)
+        panel.axis("off")
+        if contour is not None and (edge := _strip(contour.astype(float), box, axis, columns, width, fill=0)).any():
+            panel.contour(edge, [0.5], colors="#ff5a36", linewidths=1.0)
     figure.subplots_adjust(left=0.005, right=0.92 if bar else 0.995, top=0.995, bottom=0.005)
     if bar:
         colorbar = figure.colorbar(drawn, cax=figure.add_axes((0.93, 0.25, 0.012, 0.5)))
         colorbar.set_label(bar, color="white")
         colorbar.ax.tick_params(colors="white")
     return _encode(figure, "jpeg")
+
+
+def _strip(volume: np.ndarray, box: tuple[slice, ...], axis: int, columns: int, width: int, fill: float) -> np.ndarray:
+    """Slices along an axis, evenly spread over the box, side by side in cells `width` pixels wide."""
+    start, stop = box[axis].start, box[axis].stop
+    positions = np.linspace(start + 0.12 * (stop - start), stop - 0.12 * (stop - start), columns).astype(int)
+    plane = tuple(box[a] for a in range(3) if a != axis)
+    pictures = [np.take(volume, position, axis)[plane].T for position in positions]
+    free = max(0, width - pictures[0].shape[1])
+    return np.hstack([np.pad(p, ((0, 0), (free // 2, free - free // 2)), constant_values=fill) for p in pictures])
 
 
 def histograms(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imunity_bids.bids.outputs import anat_folder, remove_strays, write_text
 from imunity_bids.bids.sidecars import write_dataset_files
@@ -20,6 +22,9 @@ from imunity_bids.run.failures import exit_code, gather_failures, set_unreadable
 from imunity_bids.run.folders import check_folders, make_output
 from imunity_bids.run.scratch import scratch_folder
 from imunity_bids.settings import Settings
+
+if TYPE_CHECKING:
+    from nipype import Workflow
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,7 @@ def participant_level(settings: Settings) -> int:
     with _log_file(settings):
         methods = methods_text(plan)
         _prepare(plan, methods)
-        failures, left = [], 0
+        failures, left = [], len(plan.images)
         with scratch_folder(settings) as scratch:
             if not settings.reports_only and plan.images:
                 at_work = replace(plan, settings=replace(plan.settings, work_dir=scratch))
@@ -140,7 +145,7 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
             group = replace(plan, images=plan.images[start : start + size])
             workflow = init_participants_wf(group)
             if settings.write_graph:
-                workflow.write_graph(str(settings.logs / "workflow.dot"), graph2use="colored", simple_form=True)
+                _draw(workflow, settings.logs / "workflow.dot")
             execute(workflow, group.settings, progress)
             failures += gather_failures(group)
             if not keep:
@@ -148,6 +153,14 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
             if failures and settings.stop_on_first_crash:
                 return failures, len(plan.images[start + size :])
     return failures, 0
+
+
+def _draw(workflow: Workflow, path: Path) -> None:
+    """The workflow as text for graphviz, and as a picture where graphviz is installed."""
+    try:
+        workflow.write_graph(str(path), graph2use="colored", simple_form=True)
+    except OSError as error:
+        log.warning("%s is written, but not drawn: %s", path, error)
 
 
 def _conclude(plan: Plan, failures: list[Failure], left: int, methods: str) -> list[str]:

@@ -238,7 +238,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory, small_brain: nib.Nifti1Image)
     return folder
 
 
-@pytest.mark.xfail(strict=True, reason="why a reference failed is not looked for among the images' crash files")
 @pytest.mark.parametrize("kind", ["file", "participant"])
 def test_a_reference_that_fails_is_named_and_the_other_reference_is_served(
     pair: Path, tmp_path: Path, imunity: Callable[..., int], caplog: pytest.LogCaptureFixture, kind: str
@@ -253,7 +252,6 @@ def test_a_reference_that_fails_is_named_and_the_other_reference_is_served(
     assert (code, str(bad) in said, "truncated" in said) == (DataUnusable.code, True, True), said
 
 
-@pytest.mark.xfail(strict=True, reason="both are one node of the workflow: the whole run stops")
 def test_nii_beside_nii_gz_stops_nobody_else(
     pair: Path, tmp_path: Path, small_brain: nib.Nifti1Image, imunity: Callable[..., int]
 ) -> None:

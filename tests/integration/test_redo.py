@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from imunity_bids.image.template import BUILT_IN
 from imunity_bids.models.bundle import load_bundle
 from imunity_bids.models.weights import save_weights
+from tests.integration.conftest import SMALL
 
-HARMONIZED = f"sub-01/anat/sub-01_space-{BUILT_IN}_res-1_desc-harmonized_T1w"
+HARMONIZED = f"sub-01/anat/sub-01_space-{SMALL}_res-1_desc-harmonized_T1w"
 
 
 @pytest.fixture(scope="module")

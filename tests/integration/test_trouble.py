@@ -16,8 +16,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from imunity_bids.image.template import BUILT_IN
 from imunity_bids.plan.crash import read_crash
+from tests.integration.conftest import SMALL
 
 # Python runs this at every start: a worker that opens this scan is killed, as the kernel kills what is too large.
 KILLER = """
@@ -56,7 +56,7 @@ def run(dataset: Path, bundle_folder: Path, tmp_path_factory: pytest.TempPathFac
     out, hook = tmp_path_factory.mktemp("trouble") / "out", tmp_path_factory.mktemp("hook")
     (hook / "sitecustomize.py").write_text(KILLER)
     call = [sys.executable, "-m", "imunity_bids.cli.run", str(dataset), str(out), "participant"]
-    call += ["--model", bundle_folder.name, "--template", BUILT_IN, "--skull-strip", "none", "--nprocs", "2"]
+    call += ["--model", bundle_folder.name, "--template", SMALL, "--skull-strip", "none", "--nprocs", "2"]
     call += ["--omp-nthreads", "1", "--reference", "default", "--reference", "site:A"]
     path = os.pathsep.join([str(hook), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -67,7 +67,7 @@ def run(dataset: Path, bundle_folder: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def harmonized(out: Path, name: str, description: str = "harmonized") -> Path:
-    return out / name.split("_")[0] / "anat" / f"{name}_space-{BUILT_IN}_res-1_desc-{description}_T1w.nii.gz"
+    return out / name.split("_")[0] / "anat" / f"{name}_space-{SMALL}_res-1_desc-{description}_T1w.nii.gz"
 
 
 def test_the_run_ends_and_says_that_some_failed(run: tuple[Path, int, str]) -> None:
