@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
@@ -23,6 +24,7 @@ from imunity_bids.unlearning.trainer import Unlearner, apply
 ErrorOf = Callable[[Tensor, Tensor], float]  # outputs and targets to one number, lower is better
 PROGRESS = 0.01  # relative, of what counts as one
 MOST_FEATURES = 512  # training samples that the check of the chance level learns from
+MEMORY = 0.99  # per step, of the averaged weights: two networks in a contest circle around where they would meet
 SETTLING = 3  # evaluations after pretraining before patience counts: confusion first costs, then pays
 
 
@@ -58,28 +60,31 @@ class _Progress:
         self.stale = 0
         self.kept: dict[str, Any] | None = None
 
-    def pretrained(self, numbers: Mapping[str, float]) -> bool:
-        """Whether neither the main error nor the classifiers' losses have fallen for so long as patience lasts."""
+    def converged(self, numbers: Mapping[str, float]) -> bool:
+        """Pretraining: whether neither the main error nor the classifiers' losses have fallen for so long as patience
+        lasts."""
         better = [name for name, value in numbers.items() if value < (1 - PROGRESS) * self.lowest.get(name, np.inf)]
         self.lowest |= {name: numbers[name] for name in better}
-        self.stale = 0 if better else self.stale + 1
+        self._count(bool(better))
         return self.stale >= self.schedule.patience or self.step >= self.schedule.pretrain
 
-    def keep(self, error: float, leaks: dict[str, float], weights: dict[str, dict[str, Tensor]]) -> None:
+    def unlearned(self, better: bool) -> bool:
+        """Unlearning: whether the best weights have stood for so long as patience lasts."""
+        done = self.step - self.stage_began
+        self._count(better or done <= SETTLING * self.schedule.every)
+        return self.stale >= self.schedule.patience or done >= self.schedule.steps
+
+    def keep(self, error: float, leaks: dict[str, float], weights: Mapping[str, Tensor]) -> bool:
         """Keep the weights if they are the best: nuisances forgotten first, the main task among those."""
         rank = (max([0.0, *(value - self.schedule.tolerance for value in leaks.values())]), error)
-        best = self.kept and (self.kept["excess"], self.kept["error"])
-        if best and rank >= best:
-            self.stale += self.step - self.stage_began > SETTLING * self.schedule.every
-            return
-        self.stale = 0
-        copies = {name: {key: value.clone() for key, value in part.items()} for name, part in weights.items()}
+        if self.kept and rank >= (self.kept["excess"], self.kept["error"]):
+            return False
+        copies = {name: value.clone() for name, value in weights.items()}
         self.kept = {"excess": rank[0], "error": error, "leaks": leaks, "step": self.step, "weights": copies}
+        return True
 
-    def unlearned(self) -> bool:
-        """Whether the best weights have stood for so long as patience lasts."""
-        done = self.step - self.stage_began
-        return self.stale >= self.schedule.patience or done >= self.schedule.steps
+    def _count(self, better: bool) -> None:
+        self.stale = 0 if better else self.stale + 1
 
     def next_stage(self, stage: str) -> None:
         self.stage, self.stage_began, self.stale, self.kept = stage, self.step, 0, None
@@ -123,10 +128,11 @@ def fit(
         The main error is not a number any more.
     """
     torch.manual_seed(schedule.seed)
-    journal, progress = Journal(folder), _Progress(schedule, "pretrain")
+    journal, progress, average = Journal(folder), _Progress(schedule, "pretrain"), _Average(unlearner)
     if state := journal.load():
         unlearner.load(state["unlearner"])
         progress.load(state["progress"])
+        average.load_state_dict(state["average"])
     batches = _Batches(unlearner, training, schedule)
     window: dict[str, list[float]] = defaultdict(list)
     with tqdm(total=schedule.pretrain + bool(unlearner.nuisances) * schedule.steps, desc=name, mininterval=5) as bar:
@@ -134,44 +140,71 @@ def fit(
         while progress.stage != "done":
             for key, value in batches.train_on(progress.step, progress.stage).items():
                 window[key].append(value)
+            average.update()
             progress.step += 1
             bar.update()
             if progress.step % schedule.every:
                 continue
-            error, leaks = evaluate(unlearner, training, validation, error_of)
+            names = [nuisance.name for nuisance in unlearner.nuisances]
+            error, leaks = evaluate(*average.networks(), names, training, validation, error_of, unlearner.device)
             if not np.isfinite(error):
                 raise DataUnusable(f"training diverged before step {progress.step}: lower the learning rate or beta")
             means = {key: float(np.mean(values)) for key, values in window.items()}
             told = {f"{key}_above_chance": value for key, value in leaks.items()}
             journal.rows.append({"step": progress.step, "error": error, **told, **means})
             bar.set_postfix_str(f"{progress.stage}, error {error:.4g}")
-            _move_on(progress, unlearner, error, leaks, means)
-            journal.save({"unlearner": unlearner.state(), "progress": progress.state()})
+            _move_on(progress, names, average, error, leaks, means)
+            parts = {"unlearner": unlearner.state(), "average": average.state_dict()}
+            journal.save({**parts, "progress": progress.state()})
             window.clear()
-    for part, module in unlearner.modules().items():
-        module.load_state_dict(progress.kept["weights"][part])
+    average.load_state_dict(progress.kept["weights"])
+    for module, averaged in zip((unlearner.encoder, unlearner.head), average.networks(), strict=True):
+        module.load_state_dict(averaged.state_dict())
     return Outcome(progress.kept["step"], progress.kept["error"], progress.kept["leaks"])
 
 
 def evaluate(
-    unlearner: Unlearner, training: Samples, validation: Samples, error_of: ErrorOf
+    encoder: nn.Module,
+    head: nn.Module,
+    nuisances: Sequence[str],
+    training: Samples,
+    validation: Samples,
+    error_of: ErrorOf,
+    device: str = "cpu",
 ) -> tuple[float, dict[str, float]]:
     """Main error on the labelled validation samples, and for each nuisance by how much it is told better than chance:
     by a classifier that learned from features of training samples, never by the adversary itself."""
-    vectors, outputs = apply(unlearner.encoder, unlearner.head, validation.inputs, unlearner.device)
+    vectors, outputs = apply(encoder, head, validation.inputs, device)
     error = error_of(outputs[validation.labelled], validation.target[validation.labelled])
-    if not unlearner.nuisances:
+    if not nuisances:
         return error, {}
     some = torch.linspace(0, len(training) - 1, min(MOST_FEATURES, len(training))).long()
-    known_vectors, _ = apply(unlearner.encoder, unlearner.head, training.inputs[some], unlearner.device)
+    known_vectors, _ = apply(encoder, head, training.inputs[some], device)
     known = training.take(some)
     leaks = {}
-    for nuisance in unlearner.nuisances:
-        here, there = known.known(nuisance.name), validation.known(nuisance.name)
+    for name in nuisances:
+        here, there = known.known(name), validation.known(name)
         if here.any() and there.any():
-            labels = known.nuisances[nuisance.name][here], validation.nuisances[nuisance.name][there]
-            leaks[nuisance.name] = leak(known_vectors[here], labels[0], vectors[there], labels[1])
+            labels = known.nuisances[name][here], validation.nuisances[name][there]
+            leaks[name] = leak(known_vectors[here], labels[0], vectors[there], labels[1])
     return error, leaks
+
+
+class _Average(nn.Module):
+    """Exponential moving averages of encoder and head: what is judged and kept."""
+
+    def __init__(self, unlearner: Unlearner):
+        super().__init__()
+        self.live = (unlearner.encoder, unlearner.head)
+        average = get_ema_multi_avg_fn(MEMORY)
+        self.averages = nn.ModuleList(AveragedModel(m, multi_avg_fn=average, use_buffers=True) for m in self.live)
+
+    def update(self) -> None:
+        for average, live in zip(self.averages, self.live, strict=True):
+            average.update_parameters(live)
+
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        return self.averages[0].module, self.averages[1].module
 
 
 class _Batches:
@@ -203,21 +236,22 @@ class _Batches:
 
 
 def _move_on(
-    progress: _Progress, unlearner: Unlearner, error: float, leaks: dict[str, float], means: dict[str, float]
+    progress: _Progress,
+    nuisances: Sequence[str],
+    average: _Average,
+    error: float,
+    leaks: dict[str, float],
+    means: dict[str, float],
 ) -> None:
     """After an evaluation: keep the best weights, and go to the next stage when this one has given what it can."""
-    weights = {name: module.state_dict() for name, module in unlearner.modules().items()}
     if progress.stage == "unlearn":
-        progress.keep(error, leaks, weights)
-        if progress.unlearned():
+        if progress.unlearned(progress.keep(error, leaks, average.state_dict())):
             progress.stage = "done"
         return
-    stale = progress.stale
-    progress.keep(error, {}, weights)
-    progress.stale = stale
-    heads = {nuisance.name: means[nuisance.name] for nuisance in unlearner.nuisances if nuisance.name in means}
-    if progress.pretrained({"error": error, **heads}):
-        if unlearner.nuisances:
+    if not nuisances:
+        progress.keep(error, {}, average.state_dict())
+    if progress.converged({"error": error, **{name: means[name] for name in nuisances if name in means}}):
+        if nuisances:
             progress.next_stage("unlearn")
         else:
             progress.stage = "done"

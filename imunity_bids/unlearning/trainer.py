@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from imunity_bids.unlearning.losses import confusion_loss, domain_loss, sum_of_site_means
 from imunity_bids.unlearning.samples import Samples
 
+ADVERSARIAL = (0.5, 0.999)  # Adam's β₁ is low where two networks pull against each other: old gradients are wrong
 MainLoss = Callable[[Tensor, Tensor], Tensor]  # outputs and targets (B, …) to one loss per sample, (B,)
 
 
@@ -28,7 +29,8 @@ class Nuisance:
     name
         Of its labels in `Samples.nuisances`. On which samples it is unlearned, those labels say (`Samples.restricted`).
     head
-        From what the encoder gives to logits, (B, K).
+        From what the encoder gives to logits, (B, K). It should standardise what it sees first (`SiteHead` does), or the
+        encoder hides the site in features of small variance, where a fresh classifier finds it again.
     alpha, beta
         Weights of equations 2 and 3 in equation 4 (γ and φ in equation 6). Each loss moves parameters of its own by
         an optimiser of its own, and Adam's steps do not depend on a loss's scale; so the weights act on the steps:
@@ -37,8 +39,8 @@ class Nuisance:
 
     name: str
     head: nn.Module
-    alpha: float = 1.0
-    beta: float = 1.0
+    alpha: float = 3.0
+    beta: float = 0.2
 
 
 class Unlearner:
@@ -77,9 +79,13 @@ class Unlearner:
         self.main_loss, self.per_site, self.device = main_loss, per_site, device
         self.optimisers = {"main": torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=rate)}
         for nuisance in self.nuisances:
-            self.optimisers[f"nuisance/{nuisance.name}"] = torch.optim.Adam(nuisance.head.parameters(), lr=rate * nuisance.alpha)
+            self.optimisers[f"nuisance/{nuisance.name}"] = torch.optim.Adam(
+                nuisance.head.parameters(), lr=rate * nuisance.alpha, betas=ADVERSARIAL
+            )
         self.strength = sum(nuisance.beta for nuisance in self.nuisances)
-        self.optimisers["confusion"] = torch.optim.Adam(encoder.parameters(), lr=rate * self.strength)
+        self.optimisers["confusion"] = torch.optim.Adam(
+            encoder.parameters(), lr=rate * self.strength, betas=ADVERSARIAL
+        )
 
     def step(self, batch: Samples, subsets: Mapping[str, Samples] | None = None) -> dict[str, float]:
         """One batch: main task, then the classifiers of the nuisances, then confusion; equations 1, 2 and 3.

@@ -24,7 +24,7 @@ def weights(subject: Unlearner) -> dict[str, torch.Tensor]:
 
 def test_the_painted_site_is_forgotten_and_the_task_is_not() -> None:
     """From above 0.95 to chance ± 0.05; the error within 5 % of one who never saw a painted picture."""
-    schedule = Schedule(batch=32, pretrain=500, steps=3000, every=50, patience=12, tolerance=0.02)
+    schedule = Schedule(batch=32, pretrain=500, steps=2000, every=50, patience=12, tolerance=0.02)
     errors, told = {}, {}
     for name, painted, nuisances in (("oracle", False, ()), ("normal", True, ()), ("unlearned", True, ("site",))):
         training, validation, test = (discs(n, s, painted) for n, s in ((800, 1), (200, 2), (600, 3)))
@@ -67,16 +67,25 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path: Path, monkeypatch: 
 def test_pretraining_ends_when_both_have_converged() -> None:
     progress = module._Progress(Schedule(patience=2, pretrain=10**6), "pretrain")
     numbers = [(1.0, 1.0), (1.0, 0.9), (0.5, 0.9), (0.5, 0.9), (0.4999, 0.8999)]
-    assert [progress.pretrained({"error": e, "site": s}) for e, s in numbers] == [False, False, False, False, True]
+    assert [progress.converged({"error": e, "site": s}) for e, s in numbers] == [False, False, False, False, True]
 
 
 def test_forgetting_comes_first_and_then_the_task() -> None:
-    progress = module._Progress(Schedule(tolerance=0.05, every=1), "unlearn")
+    progress, better = module._Progress(Schedule(tolerance=0.05), "unlearn"), []
     for step, (error, leak) in enumerate([(1.0, 0.4), (3.0, 0.1), (5.0, 0.04), (2.0, 0.01), (0.5, 0.3)], start=1):
         progress.step = step
-        progress.keep(error, {"site": leak}, {})
+        better.append(progress.keep(error, {"site": leak}, {}))
+    assert better == [True, True, True, True, False]
     assert (progress.kept["step"], progress.kept["error"]) == (4, 2.0)
-    assert progress.stale == 1
+
+
+def test_patience_counts_after_confusion_has_settled() -> None:
+    progress = module._Progress(Schedule(patience=2, every=10), "unlearn")
+    done = []
+    for step in range(10, 70, 10):
+        progress.step = step
+        done.append(progress.unlearned(better=False))
+    assert done == [False, False, False, False, True, True]
 
 
 def test_normal_training_is_one_stage_and_keeps_the_lowest_error() -> None:

@@ -18,6 +18,12 @@ def test_a_site_in_the_features_is_found_and_noise_is_not() -> None:
     assert leak(noise(400, 1), labels, noise(400, 2), labels) == pytest.approx(0, abs=0.08)
 
 
+def test_what_is_not_linear_is_found_too() -> None:
+    labels = torch.arange(400) % 2
+    found = [noise(400, seed) * (0.2 + 2 * labels[:, None]) for seed in (1, 2)]
+    assert leak(found[0], labels, found[1], labels) > 0.35
+
+
 def test_the_share_of_the_sites_does_not_matter() -> None:
     few = (torch.arange(600) % 10 == 0).long()
     found = [noise(600, seed) + 4 * few[:, None] * torch.tensor([1.0, 0, 0, 0, 0]) for seed in (1, 2)]

@@ -24,7 +24,7 @@ def batch_of(count: int = 12, sites: int = 3) -> Samples:
 def unlearner(*names: str, beta: float = 1.0, device: str = "cpu") -> Unlearner:
     torch.manual_seed(0)
     encoder, head = nn.Sequential(nn.Linear(5, 8), nn.Tanh()), nn.Linear(8, 1)
-    nuisances = [Nuisance(name, nn.Linear(8, 3), beta=beta) for name in names]
+    nuisances = [Nuisance(name, nn.Linear(8, 3), alpha=1.0, beta=beta) for name in names]
     return Unlearner(encoder, head, squared, nuisances, rate=0.01, device=device)
 
 

@@ -13,7 +13,7 @@ SIZE = 16
 
 
 def discs(count: int, seed: int, painted: bool = True, sites: int = 2) -> Samples:
-    """Radius 3 to 7 as target from 0 to 1; site s brightens its own stripe and scales all by a gain of its own."""
+    """Radius 3 to 7 as target from 0 to 1; site s brightens a stripe of its own and scales all."""
     rng = np.random.default_rng(seed)
     target, site = rng.uniform(0, 1, count), np.arange(count) % sites
     row, column = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
@@ -36,7 +36,7 @@ def network(*nuisances: str, sites: int = 2, seed: int = 0, **options) -> Unlear
         *(nn.Flatten(), nn.Linear(256, 16), nn.ReLU()),
     )
     head = nn.Linear(16, 1)
-    heads = [Nuisance(name, nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, sites))) for name in nuisances]
+    heads = [Nuisance(name, nn.Sequential(nn.BatchNorm1d(16, affine=False), nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, sites))) for name in nuisances]
     return Unlearner(encoder, head, squared, heads, rate=2e-3, **options)
 
 
