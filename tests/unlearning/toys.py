@@ -19,10 +19,11 @@ def discs(count: int, seed: int, painted: bool = True, sites: int = 2) -> Sample
     row, column = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
     distance = np.hypot(row + rng.normal(0, 0.7, (count, 1, 1)), column + rng.normal(0, 0.7, (count, 1, 1)))
     images = 1 / (1 + np.exp(2 * (distance - 3 - 4 * target[:, None, None])))
-    images += 0.05 * rng.standard_normal(images.shape)
+    images += 0.2 * rng.standard_normal(images.shape)
     if painted:
         images *= 1 + 0.3 * site[:, None, None]
-        images[np.arange(count), 2 * site] += 0.5
+        images[np.arange(count), 2 * site] += 1.0
+    target = target + rng.normal(0, 0.08, count)  # no picture tells all
     labels = torch.from_numpy(site)
     images = torch.from_numpy(images[:, None]).float()
     known = torch.ones(count, dtype=torch.bool)
