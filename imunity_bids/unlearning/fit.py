@@ -224,7 +224,9 @@ class _Batches:
             labels = training.nuisances[nuisance.name]
             if labels.ndim == 1 and (not known.all() or not torch.equal(labels, training.site)):
                 members = known.nonzero()[:, 0]
-                self.subsets[nuisance.name] = EvenBatches(labels, schedule.batch, schedule.seed + 1000 * number, members)
+                self.subsets[nuisance.name] = EvenBatches(
+                    labels, schedule.batch, schedule.seed + 1000 * number, members
+                )
 
     def train_on(self, step: int, stage: str) -> dict[str, float]:
         """Update number `step`."""

@@ -90,7 +90,9 @@ class _Walk:
 
     def extra(self, step: int) -> Tensor:
         """One member by chance."""
-        return self.members[int(np.random.default_rng((self.seed, self.number, 1, step)).integers(len(self.members)))][None]
+        return self.members[int(np.random.default_rng((self.seed, self.number, 1, step)).integers(len(self.members)))][
+            None
+        ]
 
     def _order(self, turn: int) -> np.ndarray:
         return np.random.default_rng((self.seed, self.number, 0, turn)).permutation(len(self.members))

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from imunity_bids.unlearning.networks import SiteHead
 from imunity_bids.unlearning.samples import Samples
 from imunity_bids.unlearning.trainer import Nuisance, Unlearner
 
-SIZE = 16
+SIZE, FEATURES = 16, 6
 
 
 def discs(count: int, seed: int, painted: bool = True, sites: int = 2) -> Samples:
@@ -21,8 +22,8 @@ def discs(count: int, seed: int, painted: bool = True, sites: int = 2) -> Sample
     images = 1 / (1 + np.exp(2 * (distance - 3 - 4 * target[:, None, None])))
     images += 0.2 * rng.standard_normal(images.shape)
     if painted:
-        images *= 1 + 0.3 * site[:, None, None]
-        images[np.arange(count), 2 * site] += 1.0
+        images *= 1 + 0.7 * site[:, None, None]
+        images[np.arange(count), 2 * site] += 2.0
     target = target + rng.normal(0, 0.08, count)  # no picture tells all
     labels = torch.from_numpy(site)
     images = torch.from_numpy(images[:, None]).float()
@@ -34,10 +35,10 @@ def network(*nuisances: str, sites: int = 2, seed: int = 0, **options) -> Unlear
     torch.manual_seed(seed)
     encoder = nn.Sequential(
         *(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(256, 16), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(256, FEATURES), nn.ReLU()),
     )
-    head = nn.Linear(16, 1)
-    heads = [Nuisance(name, nn.Sequential(nn.BatchNorm1d(16, affine=False), nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, sites))) for name in nuisances]
+    head = nn.Linear(FEATURES, 1)
+    heads = [Nuisance(name, SiteHead(FEATURES, sites)) for name in nuisances]
     return Unlearner(encoder, head, squared, heads, rate=2e-3, **options)
 
 
