@@ -20,9 +20,7 @@ def add_unlearn(commands: argparse._SubParsersAction) -> None:
         help="column of participants.tsv; for a segmentation the suffix of the label images, such as dseg",
     )  # fmt: skip
     parser.add_argument("--type", required=True, choices=("regression", "classification", "segmentation"), help="of it")
-    parser.add_argument(
-        "--unlearn", default="site", metavar="COLUMN", help="the site; without the column a folder is one"
-    )
+    parser.add_argument("--unlearn", default="site", metavar="COLUMN", help="the site; without it a folder is one")
     parser.add_argument("--confound", nargs="+", default=[], metavar="COLUMN", help="more columns to forget")
     parser.add_argument(
         "--unlearn-on", default="all", metavar="{all,overlap,balanced,QUERY}",

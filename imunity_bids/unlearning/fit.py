@@ -25,6 +25,7 @@ ErrorOf = Callable[[Tensor, Tensor], float]  # outputs and targets to one number
 PROGRESS = 0.01  # relative, of what counts as one
 MOST_FEATURES = 512  # training samples that the check of the chance level learns from
 MEMORY = 0.99  # per step, of the averaged weights: two networks in a contest circle around where they would meet
+LOOKS = 3  # evaluations whose mean tells the chance level: a few dozen validation persons alone tell it badly
 SETTLING = 3  # evaluations after pretraining before patience counts: confusion first costs, then pays
 
 
@@ -59,6 +60,7 @@ class _Progress:
         self.lowest: dict[str, float] = {}
         self.stale = 0
         self.kept: dict[str, Any] | None = None
+        self.looks: list[dict[str, float]] = []  # at the chance level, the last ones
 
     def converged(self, numbers: Mapping[str, float]) -> bool:
         """Pretraining: whether neither the main error nor the classifiers' losses have fallen for so long as patience
@@ -76,6 +78,8 @@ class _Progress:
 
     def keep(self, error: float, leaks: dict[str, float], weights: Mapping[str, Tensor]) -> bool:
         """Keep the weights if they are the best: nuisances forgotten first, the main task among those."""
+        self.looks = [*self.looks[1 - LOOKS :], leaks]
+        leaks = {name: float(np.mean([look[name] for look in self.looks if name in look])) for name in leaks}
         rank = (max([0.0, *(value - self.schedule.tolerance for value in leaks.values())]), error)
         if self.kept and rank >= (self.kept["excess"], self.kept["error"]):
             return False
@@ -87,7 +91,7 @@ class _Progress:
         self.stale = 0 if better else self.stale + 1
 
     def next_stage(self, stage: str) -> None:
-        self.stage, self.stage_began, self.stale, self.kept = stage, self.step, 0, None
+        self.stage, self.stage_began, self.stale, self.kept, self.looks = stage, self.step, 0, None, []
 
     def state(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "schedule"}

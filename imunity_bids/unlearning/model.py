@@ -1,4 +1,4 @@
-"""A model on disk: `encoder.safetensors`, `head.safetensors` and `card.json` with their hashes. Nothing is unpickled."""
+"""A model on disk: `encoder.safetensors`, `head.safetensors` and `card.json` with their hashes. No pickle."""
 
 from __future__ import annotations
 

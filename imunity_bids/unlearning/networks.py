@@ -6,6 +6,7 @@ training and inference see the same. Heads of nuisances are the exception: they 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -90,7 +91,7 @@ class UNet(nn.Module):
         self.depth = depth
         widths = [width * 2**level for level in range(depth + 1)]
         self.down = nn.ModuleList(_double(before, after) for before, after in zip([1, *widths], widths, strict=False))
-        self.up = nn.ModuleList(_double(low + high, high) for high, low in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(_double(low + high, high) for high, low in pairwise(widths))
 
     def forward(self, slices: Tensor) -> Taps:
         """The maps at A and B."""

@@ -38,7 +38,7 @@ def network(*nuisances: str, sites: int = 2, seed: int = 0, **options) -> Unlear
         *(nn.Flatten(), nn.Linear(256, FEATURES), nn.ReLU()),
     )
     head = nn.Linear(FEATURES, 1)
-    heads = [Nuisance(name, SiteHead(FEATURES, sites)) for name in nuisances]
+    heads = [Nuisance(name, SiteHead(FEATURES, sites), beta=0.5) for name in nuisances]
     return Unlearner(encoder, head, squared, heads, rate=2e-3, **options)
 
 
