@@ -24,8 +24,8 @@ def add_unlearn(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--confound", nargs="+", default=[], metavar="COLUMN", help="more columns to forget")
     parser.add_argument(
         "--unlearn-on", default="all", metavar="{all,overlap,balanced,QUERY}",
-        help="on whom: all; the range of the outcome that all sites share; a subset in which the outcome does not follow "
-        "what is forgotten; or a pandas query on participants.tsv",
+        help="on whom: all; the range of the outcome that all sites share; a subset in which the outcome does not "
+        "follow what is forgotten; or a pandas query on participants.tsv",
     )  # fmt: skip
     parser.add_argument(
         "--labels", type=Path, metavar="DIR", help="dataset with the label images (default: beside them)"

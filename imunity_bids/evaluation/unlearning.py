@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 from imunity_bids.bids.outputs import write_json, write_text
 from imunity_bids.evaluation import unlearning_experiments as experiments
 from imunity_bids.evaluation.unlearning_cohort import Clinic, load_or_make
+from imunity_bids.evaluation.unlearning_experiments import PAIR, TRIO
 from imunity_bids.evaluation.unlearning_methods import FULL, QUICK, Scale
 from imunity_bids.evaluation.unlearning_plots import plot_features
 from imunity_bids.evaluation.unlearning_tables import scan_rows, table_rows
@@ -39,7 +41,7 @@ def evaluate_unlearning(
     An experiment whose JSON is there is not run again, so that a killed evaluation goes on.
     """
     scale = QUICK if quick else FULL
-    scale = _with_seed(scale, seed)
+    scale = replace(scale, schedule=replace(scale.schedule, seed=seed))
     todo: dict[str, Rows] = {}
     if maps is not None:
         todo |= _simulated(output, maps, scale, quick, jobs)
@@ -56,20 +58,21 @@ def evaluate_unlearning(
 
 def _simulated(output: Path, maps: Path, scale: Scale, quick: bool, jobs: int) -> dict[str, Rows]:
     """The experiments by letter; the quick ones leave out conditions, not experiments."""
-    members = load_or_make(output / "cohort.pt", maps, scale.persons, scale.spacing_mm, scale.schedule.seed, jobs)
+    members = load_or_make(output, maps, scale.persons, scale.spacing_mm, scale.schedule.seed, jobs)
     training, judges = split_by_map(members, scale.held_out_maps)
     clinic = Clinic(scale.sites, scale.spacing_mm)
     pictures: Callable[[str, np.ndarray, np.ndarray], None] = partial(plot_features, output)
     setting = experiments.Setting(training, judges, clinic, scale, pictures)
-    years, conditions = ((5,), ("age",)) if quick else ((5, 10, 15), ("independent", "site", "age"))
+    groups, years = ((TRIO,), (5,)) if quick else ((PAIR, TRIO), (5, 10, 15))
+    conditions, labels = (("age",), (0,)) if quick else (("independent", "site", "age"), (0, 4, 16))
     return {
-        "a": partial(experiments.age_on_scanners, setting),
+        "a": partial(experiments.age_on_scanners, setting, groups),
         "b": partial(experiments.age_trained_on_one, setting),
         "c": partial(experiments.age_overlap, setting, years),
         "d": partial(experiments.many_sites, setting),
         "e": partial(experiments.sex_as_confound, setting, conditions),
         "f": partial(experiments.age_as_confound, setting),
-        "g": partial(experiments.segmentation, setting),
+        "g": partial(experiments.segmentation, setting, labels),
     }
 
 
@@ -100,7 +103,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     errors = row.get("error", {})
     if errors:
         line["error"] = float(np.mean(list(errors.values())))
-    if len(errors) <= len(experiments.TRIO):
+    if len(errors) <= len(TRIO):
         line |= {f"error {site}": value for site, value in errors.items()}
     for name in ("site", "sex"):
         if name in row:
@@ -111,15 +114,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-def _with_seed(scale: Scale, seed: int) -> Scale:
-    from dataclasses import replace
-
-    return replace(scale, schedule=replace(scale.schedule, seed=seed))
-
-
 def _for_tables(scale: Scale) -> Scale:
     """Rows are small and steps cheap: larger batches, more of them."""
-    from dataclasses import replace
-
     schedule = replace(scale.schedule, batch=64, pretrain=600, steps=1500, every=50, patience=8)
     return replace(scale, schedule=schedule, rate=1e-3)

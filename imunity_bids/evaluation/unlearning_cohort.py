@@ -15,14 +15,15 @@ from imunity_bids.simulation.scanners import Scanner
 from imunity_bids.unlearning.scans import standardised
 
 
-def load_or_make(file: Path, maps: Path, count: int, spacing_mm: float, seed: int, jobs: int) -> list[Member]:
-    """So many persons; those in the file if it is there."""
+def load_or_make(folder: Path, maps: Path, count: int, spacing_mm: float, seed: int, jobs: int) -> list[Member]:
+    """So many persons; those that an earlier run of the same size left in the folder, if it did."""
+    file = folder / f"cohort_{count}_{spacing_mm:g}mm_{seed}.pt"
     if file.exists():
         state = torch.load(file, weights_only=True)
         rows = zip(state["names"], state["maps"], state["traits"], state["fractions"], strict=True)
         return [Member(name, label_map, Traits(**traits), fractions) for name, label_map, traits, fractions in rows]
     members = make_cohort(maps, count, spacing_mm, seed, jobs)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     state = {
         "names": [m.name for m in members],
         "maps": [m.label_map for m in members],

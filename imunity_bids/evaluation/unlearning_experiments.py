@@ -60,9 +60,9 @@ class Setting:
         return np.random.default_rng([self.scale.schedule.seed, *experiment.encode()])
 
 
-def age_on_scanners(setting: Setting) -> Iterator[Row]:
+def age_on_scanners(setting: Setting, groups: Sequence[tuple[int, ...]] = (PAIR, TRIO)) -> Iterator[Row]:
     """(a) Table 1, lines 4 to 15: two and three scanners, four methods; all scanners are judged, unseen ones too."""
-    for sites in (PAIR, TRIO):
+    for sites in groups:
         visits = somewhere(setting.training, sites, setting.rng("a"))
         test = everywhere(setting.judges, sites)
         unseen = everywhere(setting.judges, [site for site in TRIO if site not in sites])
@@ -148,14 +148,14 @@ def age_as_confound(setting: Setting) -> Iterator[Row]:
         yield {"condition": "sex, age forgotten", "method": method, **row, "age": told}
 
 
-def segmentation(setting: Setting, places: Sequence[str] = ("A", "B", "AB")) -> Iterator[Row]:
+def segmentation(setting: Setting, few: Sequence[int] = (0, 4, 16)) -> Iterator[Row]:
     """(g) Tables 6 and 7, Fig. 13: where the classifier sits, and how few labels the second scanner may have."""
     visits, test = somewhere(setting.training, PAIR, setting.rng("g")), everywhere(setting.judges[::2], PAIR)
-    for place in ("", *places):
+    for place in ("", "A", "B", "AB"):
         trained = _slices(setting, visits, place, None)
         name = f"unlearned at {'+'.join(place)}" if place else NORMAL
         yield {"condition": "all labels", "method": name, **_judged_slices(setting, trained, test)}
-    for labels in (0, 4):
+    for labels in few:
         for place in ("", "A"):
             trained = _slices(setting, visits, place, labels)
             condition = f"{labels} labelled persons on {setting.names()[PAIR[1]]}"

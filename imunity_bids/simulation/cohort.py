@@ -1,7 +1,8 @@
 """Persons with a known truth: label maps deformed by known fields, so that age and sex can be read from the anatomy.
 
 - Age widens the ventricles: their surface moves outwards by up to `WIDENING_MM`, the tissue around gives way.
-- Age thins the cortex and opens the sulci: its surface moves inwards by up to `THINNING_MM`, the inner one by less.
+- Age thins the cortex and opens the sulci: its outer surface moves inwards by up to
+  `THINNING_MM`, the inner one by less.
 - Sex changes the size of the head, and its breadth relative to its length.
 - Everybody scatters around what age and sex make of them, and has a smooth deformation and T1 of his own.
 

@@ -29,7 +29,7 @@ class Nuisance:
     name
         Of its labels in `Samples.nuisances`. On which samples it is unlearned, those labels say (`Samples.restricted`).
     head
-        From what the encoder gives to logits, (B, K). It should standardise what it sees first, as `SiteHead` does, or the
+        From what the encoder gives to logits, (B, K). It should standardise what it sees, as `SiteHead` does, or the
         encoder hides the site in features of small variance, where a fresh classifier finds it again.
     alpha, beta
         Weights of equations 2 and 3 in equation 4 (γ and φ in equation 6). Each loss moves parameters of its own by
