@@ -192,7 +192,8 @@ def _volumes(
     classes = {name: len(AGE_BINS) if name == "age" else int(samples.nuisances[name].max()) + 1 for name in nuisances}
     torch.manual_seed(setting.scale.schedule.seed)
     networks = build(task, Architecture(setting.scale.width, 4, setting.scale.spacing_mm))
-    return train(method, samples, task, networks, classes, setting.scale)
+    families = np.array([visit.member.label_map for visit in visits])
+    return train(method, samples, families, task, networks, classes, setting.scale)
 
 
 def _judged(
@@ -236,14 +237,18 @@ def _spread(tissues: Tensor, count: int) -> list[int]:
 
 def _slices(setting: Setting, visits: Sequence[Visit], place: str, labelled: int | None) -> Trained:
     """Normal training without a place, else unlearning there."""
-    samples, _ = _slice_samples(setting, visits, labelled)
+    samples, persons = _slice_samples(setting, visits, labelled)
+    label_maps = {visit.member.name: visit.member.label_map for visit in visits}
+    families = np.array([label_maps[person] for person in persons])
     width = setting.scale.width
     torch.manual_seed(setting.scale.schedule.seed)
     networks = build(TISSUE, Architecture(width, 3, setting.scale.spacing_mm))
     if not place:
-        return train(NORMAL, samples.take(samples.labelled.nonzero()[:, 0]), TISSUE, networks, {}, setting.scale)
+        known = samples.labelled.numpy()
+        part = samples.take(torch.from_numpy(np.flatnonzero(known)))
+        return train(NORMAL, part, families[known], TISSUE, networks, {}, setting.scale)
     return train(
-        UNLEARNED, samples, TISSUE, networks, {"site": 2}, setting.scale,
+        UNLEARNED, samples, families, TISSUE, networks, {"site": 2}, setting.scale,
         lambda classes: TapHead(place, width, width * 2**3, classes),
     )  # fmt: skip
 

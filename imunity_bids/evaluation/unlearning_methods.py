@@ -19,7 +19,7 @@ from imunity_bids.unlearning.tasks import Task
 from imunity_bids.unlearning.trainer import Nuisance, Unlearner, apply
 
 NORMAL, PER_SITE, UNLEARNED, DANN = "normal", "equations 1 and 2", "unlearned", "DANN"
-VALIDATION_SHARE = 0.15
+VALIDATION_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Scale:
     width: int
     schedule: Schedule
     probe_seeds: int
-    rate: float = 2e-3
+    rate: float = 1e-3
     alpha: float = 3.0
     beta: float = 0.3
     sites: int = 16
     slices: int = 10  # of each volume, for segmentation
 
 
-QUICK = Scale(240, 6, 4.0, 8, Schedule(16, pretrain=100, steps=140, every=20, patience=4), probe_seeds=2, slices=6)
+QUICK = Scale(240, 6, 4.0, 8, Schedule(16, pretrain=100, steps=120, every=20, patience=4), probe_seeds=2, slices=6)
 FULL = Scale(480, 6, 3.0, 8, Schedule(16, pretrain=400, steps=800, every=50, patience=5), probe_seeds=5)
 
 
@@ -58,16 +58,19 @@ HeadOf = Callable[[int], nn.Module]  # classes of a nuisance to its classifier
 def train(
     method: str,
     samples: Samples,
+    families: np.ndarray,
     task: Task,
     networks: tuple[nn.Module, nn.Module],
     classes: Mapping[str, int],
     scale: Scale,
     head_of: HeadOf | None = None,
 ) -> Trained:
-    """Networks trained by a method; a share of the samples is kept to stop by.
+    """Networks trained by a method; a share of the families is kept to stop by.
 
     Parameters
     ----------
+    families
+        Label map or person of each sample, (n,): what is never on both sides.
     networks
         Encoder, whose features are of length 32 unless `head_of` says otherwise, and main head; they are trained.
     classes
@@ -75,9 +78,9 @@ def train(
     """
     encoder, head = networks
     head_of = head_of or (lambda count: SiteHead(32, count))
-    order = torch.from_numpy(np.random.default_rng(scale.schedule.seed).permutation(len(samples)))
-    cut = round(VALIDATION_SHARE * len(samples))
-    validation, training = samples.take(order[:cut]), samples.take(order[cut:])
+    names = np.random.default_rng(scale.schedule.seed).permutation(np.unique(families))
+    kept = np.isin(families, names[: max(1, round(VALIDATION_SHARE * len(names)))])
+    validation, training = (samples.take(torch.from_numpy(np.flatnonzero(part))) for part in (kept, ~kept))
     schedule = scale.schedule
     if method in (NORMAL, PER_SITE):
         unlearner = Unlearner(encoder, head, task.loss, rate=scale.rate, per_site=method == PER_SITE)

@@ -81,7 +81,7 @@ def cross_validated(
         for known, judged in folds:
             training, test = (samples.take(torch.from_numpy(part)) for part in (known, judged))
             torch.manual_seed(scale.schedule.seed)
-            trained = train(method, training, task, networks(), {"site": len(sites)}, scale)
+            trained = train(method, training, persons[known], task, networks(), {"site": len(sites)}, scale)
             row = judge(trained, test, persons[judged], sites, scale)
             row["permuted"] = _permuted(trained.encoder, trained.head, training, test)
             rows.append(row)

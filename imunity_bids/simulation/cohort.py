@@ -1,6 +1,7 @@
 """Persons with a known truth: label maps deformed by known fields, so that age and sex can be read from the anatomy.
 
 - Age widens the ventricles: their surface moves outwards by up to `WIDENING_MM`, the tissue around gives way.
+  Before, those of every label map are brought to the size of a young adult's.
 - Age thins the cortex and opens the sulci: its outer surface moves inwards by up to
   `THINNING_MM`, the inner one by less.
 - Sex changes the size of the head, and its breadth relative to its length.
@@ -28,8 +29,8 @@ from imunity_bids.simulation.scanners import SCANNERS, Scanner
 from imunity_bids.simulation.visits import traveler
 
 AGES = (20.0, 80.0)
-WIDENING_MM, WIDENING_SCATTER_MM = 4.0, 0.35  # of the ventricles from the youngest to the oldest; between persons
-THINNING_MM, THINNING_SCATTER_MM = 0.9, 0.08
+WIDENING_MM, WIDENING_SCATTER_MM = 6.0, 0.5  # of the ventricles from the youngest to the oldest; between persons
+THINNING_MM, THINNING_SCATTER_MM = 1.5, 0.12
 SIZE, BREADTH, SCATTER = 0.06, 0.04, 0.015  # relative, of length; M − F, and standard deviation between persons
 WARP_MM = 2.0  # standard deviation of the nodes of everybody's own deformation
 LEFT_AFTER_N4 = 0.2  # share of the receive field
@@ -143,7 +144,8 @@ def _fractions(anatomy: Anatomy, traits: Traits, spacing_mm: float) -> Tensor:
     g = torch.Generator().manual_seed(traits.seed)
     nodes = WARP_MM * torch.randn(3, 5, 5, 5, generator=g)
     scale = (traits.size * traits.breadth, traits.size, traits.size)
-    found = tissue_fractions(anatomy, spacing_mm, scale, nodes, traits.widening_mm, traits.thinning_mm)
+    widening = traits.widening_mm - anatomy.excess_mm
+    found = tissue_fractions(anatomy, spacing_mm, scale, nodes, widening, traits.thinning_mm)
     return (255 * found).round().to(torch.uint8)
 
 

@@ -22,6 +22,7 @@ GIVING_WAY_MM = 12.0  # how far from the ventricles tissue moves
 CORTEX_MM = 4.0  # depth below the outer surface that thinning reaches
 FINE = 2  # samples per axis and voxel
 BELOW_CEREBELLUM = 4  # voxels
+VENTRICLES_ML = 15.0  # of a young adult: label maps are of people of unknown age, and start alike by this
 RIM = 2  # voxels beyond the tissue that know where it moves
 
 
@@ -33,6 +34,7 @@ class Anatomy:
     widening: Tensor  # (3, X, Y, Z): away from the ventricles, 1 at their surface
     thinning: Tensor  # (3, X, Y, Z): inwards, 1 at the outer surface of the tissue
     middle: Tensor  # (3) voxel
+    excess_mm: float  # by which the ventricles' surface lies outside of where `VENTRICLES_ML` would have it
 
 
 def read_anatomy(path: Path) -> Anatomy:
@@ -57,7 +59,8 @@ def anatomy_of(labels: np.ndarray) -> Anatomy:
     thinning = _field(_distance(tissue), CORTEX_MM) * ndimage.binary_dilation(tissue, iterations=RIM)
     parts = (torch.from_numpy(np.asarray(part, np.float32)) for part in (tissues, widening, thinning))
     middle = torch.tensor([(low.start + low.stop - 1) / 2 for low in ndimage.find_objects(inside.astype(np.uint8))[0]])
-    return Anatomy(*parts, middle)
+    surface = (ndimage.binary_dilation(ventricles) & ~ventricles).sum()  # mm², about
+    return Anatomy(*parts, middle, float((ventricles.sum() - 1000 * VENTRICLES_ML) / max(1, surface)))
 
 
 def tissue_fractions(

@@ -20,9 +20,9 @@ def test_width_is_what_it_is_called() -> None:
     assert 3 < counts[1] / counts[0] < 4.1
 
 
-def test_features_do_not_depend_on_the_batch() -> None:
+def test_features_of_a_trained_encoder_do_not_depend_on_the_batch() -> None:
     volumes = torch.randn(4, 1, 16, 16, 16)
-    encoder = VggEncoder(4, 3)
+    encoder = VggEncoder(4, 3).eval()
     assert torch.allclose(encoder(volumes)[1:2], encoder(volumes[1:2]), atol=1e-5)
 
 
