@@ -39,7 +39,7 @@ class Scale:
     slices: int = 10  # of each volume, for segmentation
 
 
-QUICK = Scale(240, 6, 4.0, 8, Schedule(16, pretrain=100, steps=120, every=20, patience=4), probe_seeds=2, slices=6)
+QUICK = Scale(240, 6, 4.0, 8, Schedule(16, pretrain=120, steps=120, every=20, patience=5), probe_seeds=2, slices=6)
 FULL = Scale(480, 6, 3.0, 8, Schedule(16, pretrain=400, steps=800, every=50, patience=5), probe_seeds=5)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
@@ -24,7 +24,7 @@ from imunity_bids.unlearning.trainer import Unlearner, apply
 ErrorOf = Callable[[Tensor, Tensor], float]  # outputs and targets to one number, lower is better
 PROGRESS = 0.01  # relative, of what counts as one
 MOST_FEATURES = 512  # training samples that the check of the chance level learns from
-MEMORY = 0.99  # per step, of the averaged weights: two networks in a contest circle around where they would meet
+MEMORY = 0.98  # per step, of the averaged weights: two networks in a contest circle around where they would meet
 LOOKS = 3  # evaluations whose mean tells the chance level: a few dozen validation persons alone tell it badly
 SETTLING = 3  # evaluations after pretraining before patience counts: confusion first costs, then pays
 
@@ -200,8 +200,7 @@ class _Average(nn.Module):
     def __init__(self, unlearner: Unlearner):
         super().__init__()
         self.live = (unlearner.encoder, unlearner.head)
-        average = get_ema_multi_avg_fn(MEMORY)
-        self.averages = nn.ModuleList(AveragedModel(m, multi_avg_fn=average, use_buffers=True) for m in self.live)
+        self.averages = nn.ModuleList(AveragedModel(m, multi_avg_fn=_follow, use_buffers=True) for m in self.live)
 
     def update(self) -> None:
         for average, live in zip(self.averages, self.live, strict=True):
@@ -239,6 +238,17 @@ class _Batches:
         self.unlearner.train()
         update = self.unlearner.step if stage == "unlearn" else self.unlearner.pretrain_step
         return update(self.training.take(self.main(step)), subsets)
+
+
+@torch.no_grad()
+def _follow(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
+    """The first steps count more, or the random start would linger."""
+    share = 1 - min(MEMORY, float((1 + count) / (10 + count)))
+    for average, value in zip(averages, current, strict=True):
+        if average.is_floating_point():
+            average.lerp_(value, share)
+        else:
+            average.copy_(value)
 
 
 def _move_on(
