@@ -88,13 +88,17 @@ def slice_cases(
     ------
     InputMissing
         No scan has labels.
+    Usage
+        A subset that needs an outcome in numbers or classes.
     """
     found = [_label_file(scan, labels, suffix) for scan in scans]
     if not any(found):
         raise InputMissing(f"no scan has *_{suffix}.nii.gz{f' in {labels}' if labels else ' beside it'}")
     sites = _numbers(_given(scans, site, True))
     chosen = torch.ones(len(scans), dtype=torch.bool)
-    if on not in ("all", "overlap", "balanced"):
+    if on in ("overlap", "balanced"):
+        raise Usage(f"--unlearn-on {on} is for a regression or classification; a segmentation takes all or a query")
+    if on != "all":
         chosen = torch.from_numpy(subsets.queried(_table(scans), on))
     inputs, targets, owners = [], [], []
     for number, (scan, file) in enumerate(zip(scans, found, strict=True)):
@@ -201,7 +205,7 @@ def _table(scans: Sequence[Scan]) -> pd.DataFrame:
 def _label_file(scan: Scan, labels: Path | None, suffix: str) -> Path | None:
     folder = scan.path.parent
     if labels is not None:
-        folder = labels.joinpath(*scan.path.parts[-len(scan.path.parts) + _root(scan.path) :]).parent
+        folder = labels.joinpath(*scan.path.parts[_root(scan.path) :]).parent
     stem = scan.path.name.partition("_desc-")[0]
     return next(
         iter(sorted(folder.glob(f"{stem}_*{suffix}.nii.gz")) or sorted(folder.glob(f"{stem}_{suffix}.nii.gz"))), None

@@ -66,7 +66,7 @@ def _segment(model: Model, scan: Scan, output: Path, device: str) -> dict[str, A
         sidecar_of(path),
         {
             "Description": f"Segmentation by a network that forgot the {' and the '.join(model.card['unlearned'])}",
-            "Sources": [f"bids:input:{place.as_posix()}"],
+            "Sources": [f"bids:{scan.folder}:{place.as_posix()}"],
             "SpatialReference": scan.path.name.partition("_space-")[2].partition("_")[0],
             "Resolution": "the grid of the image; the network saw "
             f"{model.architecture.spacing_mm:g} mm, labels are the nearest",
@@ -108,7 +108,6 @@ def _entities(path: Path) -> dict[str, str]:
 
 
 def _description(model: Model, derivatives: list[Path]) -> dict[str, Any]:
-    links = {"input": derivatives[0].resolve().as_uri()}
     return {
         "Name": f"Predictions of {model.card['name']}",
         "BIDSVersion": BIDS_VERSION,
@@ -117,7 +116,7 @@ def _description(model: Model, derivatives: list[Path]) -> dict[str, Any]:
         "Authors": ["The ImUnity-BIDS developers", "The ImUnity-BIDS contributors"],
         "GeneratedBy": generated_by(),
         "SourceDatasets": [{"URL": folder.resolve().as_uri()} for folder in derivatives],
-        "DatasetLinks": links,
+        "DatasetLinks": {folder.name: folder.resolve().as_uri() for folder in derivatives},
     }
 
 

@@ -82,6 +82,7 @@ def test_tissues_where_one_site_has_no_labels(sites: list[Path], tmp_path: Path)
     assert np.allclose(image.affine, source.affine)
     assert set(np.unique(image.dataobj)) <= {0, 1, 2}
     sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    assert sidecar["Sources"] == ["bids:B:sub-B0/anat/" + source.get_filename().rpartition("/")[2]]
     assert sidecar["LabelMap"] == {"0": "background", "1": "label 1", "2": "label 2"}
     assert json.loads((tmp_path / "out/dataset_description.json").read_text())["DatasetType"] == "derivative"
 
@@ -128,6 +129,7 @@ def test_a_changed_model_is_not_used(sites: list[Path], tmp_path: Path, capsys: 
         (["--task", "height", "--type", "regression"], 64, "--task height"),
         (["--task", "age", "--type", "regression", "--unlearn-on", "age > 900"], 64, "selects nobody"),
         (["--task", "age", "--type", "regression", "--batch", "1"], 64, "do not fit into a batch of 1"),
+        (["--task", "dseg", "--type", "segmentation", "--unlearn-on", "overlap"], 64, "takes all or a query"),
         (["--task", "T2w", "--type", "segmentation"], 66, "no scan has"),
         (["--task", "dseg", "--type", "segmentation", "--confound", "sex"], 64, "--confound"),
     ],
