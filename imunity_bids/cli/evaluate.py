@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging
+from imunity_bids.cli.evaluate_unlearning import add_unlearning, run_unlearning
 
 
 def build_parser() -> Parser:
@@ -29,6 +30,7 @@ def build_parser() -> Parser:
     brain.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
     _add_travelers(commands)
     _add_sites(commands)
+    add_unlearning(commands)
     return parser
 
 
@@ -127,7 +129,7 @@ def _sites(options: argparse.Namespace) -> None:
     print(json.dumps(evaluate_sites(options.derivatives, options.output, options.description), indent=2))
 
 
-_COMMANDS = {"brain": _brain, "travelers": _travelers, "sites": _sites}
+_COMMANDS = {"brain": _brain, "travelers": _travelers, "sites": _sites, "unlearning": run_unlearning}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging
+from imunity_bids.cli.train_unlearn import add_unlearn, run_unlearn
 
 
 def build_parser() -> Parser:
@@ -25,6 +26,7 @@ def build_parser() -> Parser:
     brain.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     brain.add_argument("--workers", type=int, default=1, help="processes that simulate heads")
     _add_harmonizer(commands)
+    add_unlearn(commands)
     return parser
 
 
@@ -167,7 +169,7 @@ def _start(given: str | None) -> Path | None:
     return Path(given) if Path(given).is_file() else find_bundle(given)
 
 
-_COMMANDS = {"brain": _brain, "harmonizer": _harmonizer}
+_COMMANDS = {"brain": _brain, "harmonizer": _harmonizer, "unlearn": run_unlearn}
 
 if __name__ == "__main__":
     sys.exit(main())

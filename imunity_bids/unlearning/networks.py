@@ -1,0 +1,182 @@
+"""Networks to unlearn with: the paper's VGG-like encoder for volumes, its 2D U-Net, and heads for their features.
+
+The volumes' encoder normalises over the batch, as the paper's does: what differs between persons is small beside what
+all brains share, and without it nothing was learned in the first hundreds of steps. The U-Net normalises over groups.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GRID = 2  # cells per axis that the last maps are averaged over: where something is still matters
+
+
+class VggEncoder(nn.Module):
+    """Volumes (B, 1, X, Y, Z) to features (B, features): the first fully connected layer, Q_repr.
+
+    Blocks of two convolutions and a halving, as VGG-16 has them (section 2.4); the first one halves by its stride,
+    which keeps a volume of 3 mm within a second per batch on a processor.
+
+    Parameters
+    ----------
+    width
+        Channels of the first block; each block has twice those of the one before.
+    blocks
+        Halvings; the volume has to have 2^blocks voxels per axis at least.
+    features
+        Length of Q_repr.
+    """
+
+    def __init__(self, width: int = 8, blocks: int = 4, features: int = 32):
+        super().__init__()
+        self.blocks = nn.Sequential()
+        channels = 1
+        for number in range(blocks):
+            wide = width * 2**number
+            self.blocks.append(_convolution(3, channels, wide, stride=2))
+            if number:
+                self.blocks.append(_convolution(3, wide, wide))
+            channels = wide
+        self.project = nn.Linear(channels * GRID**3, features)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Q_repr."""
+        return F.relu(self.project(F.adaptive_avg_pool3d(self.blocks(volumes), GRID).flatten(1)))
+
+
+class TableEncoder(nn.Module):
+    """Rows of a table (B, inputs) to features (B, features)."""
+
+    def __init__(self, inputs: int, width: int = 64, features: int = 32):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, features), nn.ReLU()
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Q_repr."""
+        return self.layers(rows)
+
+
+class Taps(NamedTuple):
+    """Where Fig. 5 attaches classifiers to a U-Net."""
+
+    last: Tensor  # A: before the label predictor, (B, C, H, W)
+    bottleneck: Tensor  # B, (B, C', h, w)
+
+    def vectors(self) -> Tensor:
+        """What a probe looks at: A, as means over a coarse grid and spread of each channel, (B, 17 C)."""
+        coarse = F.adaptive_avg_pool2d(self.last, 4).flatten(1)
+        return torch.cat([coarse, self.last.std(dim=(2, 3))], dim=1)
+
+
+class UNet(nn.Module):
+    """Slices (B, 1, H, W) to `Taps`; H and W are padded to what the halvings need and cut again.
+
+    Parameters
+    ----------
+    width
+        Channels at full resolution.
+    depth
+        Halvings.
+    """
+
+    def __init__(self, width: int = 12, depth: int = 3):
+        super().__init__()
+        self.depth = depth
+        widths = [width * 2**level for level in range(depth + 1)]
+        self.down = nn.ModuleList(_double(before, after) for before, after in zip([1, *widths], widths, strict=False))
+        self.up = nn.ModuleList(_double(low + high, high) for high, low in pairwise(widths))
+
+    def forward(self, slices: Tensor) -> Taps:
+        """The maps at A and B."""
+        height, width = slices.shape[-2:]
+        step = 2**self.depth
+        x, skips = F.pad(slices, (0, -width % step, 0, -height % step)), []
+        for block in self.down[:-1]:
+            skips.append(block(x))
+            x = F.max_pool2d(skips[-1], 2)
+        bottleneck = x = self.down[-1](x)
+        for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0), skip], dim=1))
+        return Taps(x[..., :height, :width], bottleneck)
+
+
+class TissueHead(nn.Module):
+    """The label predictor of the U-Net: one 1×1 convolution at A, to logits (B, classes, H, W)."""
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, taps: Taps) -> Tensor:
+        """Logits."""
+        return self.convolution(taps.last)
+
+
+class SiteHead(nn.Module):
+    """Classifier of a nuisance on feature vectors (B, features), which it standardises first: logits (B, classes)."""
+
+    def __init__(self, features: int, classes: int, hidden: int = 64):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.BatchNorm1d(features, affine=False), nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits."""
+        return self.layers(features)
+
+
+class TapHead(nn.Module):
+    """Classifier of a nuisance at A, at B or at both of a U-Net (Fig. 5): logits (B, classes).
+
+    Each place has a downsampling branch D; their fully connected layers are joined.
+
+    Parameters
+    ----------
+    places
+        "A", "B" or "AB".
+    last, bottleneck
+        Channels there.
+    """
+
+    def __init__(self, places: str, last: int, bottleneck: int, classes: int, hidden: int = 32):
+        super().__init__()
+        channels = {"A": last, "B": bottleneck}
+        self.branches = nn.ModuleDict({place: _branch(channels[place], hidden) for place in places})
+        self.layers = nn.Sequential(nn.ReLU(), nn.Linear(hidden * len(places), classes))
+
+    def forward(self, taps: Taps) -> Tensor:
+        """Logits."""
+        maps = {"A": taps.last, "B": taps.bottleneck}
+        return self.layers(torch.cat([branch(maps[place]) for place, branch in self.branches.items()], dim=1))
+
+
+def _branch(channels: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.BatchNorm2d(channels, affine=False),
+        nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(GRID),
+        nn.Flatten(),
+        nn.Linear(16 * GRID**2, hidden),
+    )
+
+
+def _double(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(_convolution(2, before, after), _convolution(2, after, after))
+
+
+def _convolution(dimensions: int, before: int, after: int, stride: int = 1) -> nn.Sequential:
+    if dimensions == 3:
+        return nn.Sequential(nn.Conv3d(before, after, 3, stride, padding=1), nn.BatchNorm3d(after), nn.ReLU())
+    groups = nn.GroupNorm(max(1, after // 4), after)
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, padding=1), groups, nn.ReLU())

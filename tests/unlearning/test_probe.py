@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="probes need the extra `train`")
+
+from imunity_bids.unlearning.probe import probe
+
+
+def features_of(sites: np.ndarray, shift: float, rng: np.random.Generator) -> np.ndarray:
+    features = rng.standard_normal((len(sites), 6))
+    features[:, 0] += shift * sites
+    return features
+
+
+def test_a_painted_site_is_found_and_shuffled_labels_are_not(rng: np.random.Generator) -> None:
+    sites = np.arange(150) % 3
+    found = probe(features_of(sites, 6.0, rng), sites, np.arange(150))
+    assert found.accuracy > 0.97
+    assert found.chance == pytest.approx(1 / 3)
+    assert found.shuffled == pytest.approx(1 / 3, abs=0.09)
+    assert found.low <= found.accuracy <= found.high
+    assert len(found.seeds) == 5
+
+
+def test_pure_noise_is_at_chance_within_the_interval(rng: np.random.Generator) -> None:
+    sites = np.arange(200) % 2
+    found = probe(features_of(sites, 0.0, rng), sites, np.arange(200))
+    assert found.low < 0.5 < found.high
+    assert 0.05 < found.high - found.low < 0.25
+
+
+def test_what_is_not_linear_is_found_too(rng: np.random.Generator) -> None:
+    sites = np.arange(300) % 2
+    features = rng.standard_normal((300, 2))
+    features[:, 0] = np.where(sites == 1, np.sign(features[:, 0]) * 3, 0.3 * features[:, 0])  # either far out, or not
+    found = probe(features, sites, np.arange(300))
+    assert found.accuracy > 0.9
+    assert found.classifier == "network"
+
+
+def test_a_person_is_never_on_both_sides(rng: np.random.Generator) -> None:
+    """Four scans of each person that look like the person and say nothing of the site."""
+    persons = np.repeat(np.arange(40), 4)
+    sites = (np.arange(40) % 2)[persons]
+    features = rng.standard_normal((40, 20))[persons] + 0.01 * rng.standard_normal((160, 20))
+    assert probe(features, sites, persons).accuracy < 0.75
+    assert probe(features, sites, np.arange(160)).accuracy > 0.95  # what leaks when persons are not told apart
+
+
+def test_the_large_site_does_not_decide(rng: np.random.Generator) -> None:
+    sites = np.array([0] * 180 + [1] * 20)
+    assert probe(np.zeros((200, 3)), sites, np.arange(200)).accuracy == pytest.approx(0.5)
+
+
+def test_one_site_cannot_be_told_apart() -> None:
+    with pytest.raises(ValueError, match="two sites"):
+        probe(np.zeros((4, 2)), np.zeros(4), np.arange(4))
