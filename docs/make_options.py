@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from imunity_bids.cli import demo, evaluate, parser, slurm, train
+from imunity_bids.cli import demo, evaluate, parser, predict, slurm, train
 
 
 def text() -> str:
@@ -12,6 +12,7 @@ def text() -> str:
         parser.build_parser(),
         train.build_parser(),
         evaluate.build_parser(),
+        predict.build_parser(),
         slurm.build_parser(),
         demo.build_parser(),
     ]
