@@ -37,7 +37,8 @@ from imunity_bids.training.dataset import Brain
 from imunity_bids.training.losses import PRESETS, Forward, Weights, discriminator_loss, generator_losses
 from imunity_bids.training.networks import Networks
 from imunity_bids.training.pairs import Batch, Example, Pairs, check_batch_size, make_example
-from imunity_bids.training.site_unlearning import accuracy, pretrain_site_head, site_loss
+from imunity_bids.training.site_unlearning import accuracy, pretrain_site_head
+from imunity_bids.unlearning.losses import domain_loss
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ def _update_site_head(networks: Networks, setup: HarmonizerTraining, batch: Batc
     site = batch.site.to(setup.device)
     with autocast(setup.device, setup.precision):
         logits = networks.site_head(anatomy.mean.detach())
-        loss = site_loss(logits, site)
+        loss = domain_loss(logits, site)
     networks.advance(loss, "site_head")
     return {"site": loss.item(), "site_accuracy": accuracy(logits, site)}
 

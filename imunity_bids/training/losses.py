@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from imunity_bids.models.imunity import Code, Discriminator
 from imunity_bids.training.networks import Networks
 from imunity_bids.training.pairs import Batch, Example
-from imunity_bids.training.site_unlearning import confusion
+from imunity_bids.unlearning.losses import confusion_loss
 
 REAL = 0.9  # what the discriminator is to say of real slices; one-sided label smoothing, as in the authors' code
 
@@ -62,7 +62,7 @@ def generator_losses(networks: Networks, weights: Weights, batch: Batch, forward
         with torch.autocast(generated.device.type, enabled=False):  # variances are small differences of large numbers
             losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(generated.float(), target)
     if networks.site_head is not None:
-        losses["confusion"] = confusion(networks.site_head(anatomy.mean))
+        losses["confusion"] = confusion_loss(networks.site_head(anatomy.mean))
     if "biology" in networks.modules:
         losses["biological"] = networks.modules["biology"](anatomy.mean, batch.brain)
     if weights.levels:

@@ -1,4 +1,4 @@
-"""Unlearning the site: losses, and the head's training (Cackowski 2023, section 2.2.2; Dinsdale 2020, section 2.3).
+"""Unlearning the site: the head's training (Cackowski 2023, section 2.2.2; Dinsdale 2020, section 2.3).
 
 The head learns to tell the site from the anatomy code; the encoder learns to leave it guessing. Dinsdale 2020 asks for
 a head that can tell the site before the encoder unlearns it: hence the pretraining.
@@ -10,22 +10,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imunity_bids.models.imunity import AnatomyEncoder, CodeHead
-
-
-def site_loss(logits: Tensor, site: Tensor) -> Tensor:
-    """Equation 1: cross-entropy of the head's answer, logits (B, S), and the site's number (B). Trains the head."""
-    return F.cross_entropy(logits, site)
-
-
-def confusion(logits: Tensor) -> Tensor:
-    """Equation 2: cross-entropy of the uniform distribution over sites and the head's answer, logits (B, S).
-
-    Trains the encoder, the head being fixed. At its least, log S, where the head guesses.
-    """
-    return -F.log_softmax(logits, dim=1).mean()
+from imunity_bids.unlearning.losses import domain_loss
 
 
 def accuracy(logits: Tensor, site: Tensor) -> float:
@@ -52,7 +39,7 @@ def pretrain_site_head(
             features = encoder(images).mean
         logits = head(features)
         optimiser.zero_grad(set_to_none=True)
-        site_loss(logits, site).backward()
+        domain_loss(logits, site).backward()
         nn.utils.clip_grad_norm_(head.parameters(), 5.0)
         optimiser.step()
         reached = accuracy(logits, site)

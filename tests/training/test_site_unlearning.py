@@ -17,7 +17,8 @@ from imunity_bids.training.dataset import Brain
 from imunity_bids.training.harmonizer import build_networks, train_harmonizer, update
 from imunity_bids.training.losses import PRESETS
 from imunity_bids.training.pairs import Pairs, make_example
-from imunity_bids.training.site_unlearning import accuracy, confusion, pretrain_site_head, site_loss
+from imunity_bids.training.site_unlearning import pretrain_site_head
+from imunity_bids.unlearning.losses import confusion_loss, domain_loss
 from tests.training.toys import toy_brains, toy_plan
 
 
@@ -28,18 +29,6 @@ def striped(count: int = 4) -> list[Brain]:
         replace(brain, site=index % 2, volume=brain.volume * stripes[:, None] if index % 2 else brain.volume)
         for index, brain in enumerate(toy_brains(count, 1))
     ]
-
-
-def test_site_loss_is_the_cross_entropy() -> None:
-    logits = torch.tensor([[0.0, np.log(3)], [0.0, 0.0]])  # p = 3/4 for the first, 1/2 for the second
-    assert site_loss(logits, torch.tensor([1, 0])).item() == pytest.approx(-(np.log(0.75) + np.log(0.5)) / 2)
-    assert accuracy(logits, torch.tensor([1, 1])) == 0.5
-
-
-def test_confusion_is_least_for_the_uniform_answer() -> None:
-    uniform, sure = torch.zeros(1, 4), torch.tensor([[np.log(7.0), 0, 0, 0]])
-    assert confusion(uniform).item() == pytest.approx(np.log(4), abs=1e-6)
-    assert confusion(sure).item() == pytest.approx(-(np.log(0.7) + 3 * np.log(0.1)) / 4, abs=1e-6)
 
 
 def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tmp_path: Path) -> None:
@@ -59,9 +48,9 @@ def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tm
     batch = pairs.batch(plan.batch, g)
     with torch.no_grad():
         features = before.anatomy(make_example(batch, g, plan.paper_contrast).seen).mean
-        assert numbers["site"] == pytest.approx(site_loss(head_before(features), batch.site).item(), rel=1e-5)
-        confused = confusion(networks.site_head(features)).item()
-        assert confused != pytest.approx(confusion(head_before(features)).item(), rel=1e-3)
+        assert numbers["site"] == pytest.approx(domain_loss(head_before(features), batch.site).item(), rel=1e-5)
+        confused = confusion_loss(networks.site_head(features)).item()
+        assert confused != pytest.approx(confusion_loss(head_before(features)).item(), rel=1e-3)
     assert numbers["confusion"] == pytest.approx(confused, rel=1e-5)
 
 
