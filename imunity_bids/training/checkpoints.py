@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from imunity_bids.errors import DataUnusable
+from imunity_bids.unlearning.journal import draw_curves, write_log
 
 log = logging.getLogger(__name__)
 
@@ -63,31 +63,12 @@ class Run:
         if best:
             weights = average.module.state_dict()
             _save_atomically({"weights": weights, "step": state["step"]}, self.folder / "best.pt")
-        self._write_log()
-        self._draw()
+        write_log(self.folder, self.rows)
+        draw_curves(self.folder, self.rows)
 
     def record(self, **values: float) -> None:
         """Add a row to the log."""
         self.rows.append(values)
-
-    def _write_log(self) -> None:
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        with open(self.folder / "log.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(self.rows)
-
-    def _draw(self) -> None:
-        from matplotlib.figure import Figure
-
-        names = [n for n in dict.fromkeys(k for row in self.rows for k in row) if n != "step"]
-        figure = Figure(figsize=(4 * max(1, len(names)), 3), layout="constrained")
-        for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
-            points = [(row["step"], row[name]) for row in self.rows if name in row]
-            axes.plot(*zip(*points, strict=True))
-            axes.set_title(name)
-            axes.set_xlabel("step")
-        figure.savefig(self.folder / "curves.png", dpi=80)
 
 
 def weights_to_start_with(path: Path) -> dict[str, Tensor]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import torch
 from skimage.filters import threshold_multiotsu
 from torch import Tensor
 
+from imunity_bids.bids.participants import read_participants
 from imunity_bids.errors import InputMissing
 
 
@@ -56,7 +54,7 @@ def load_brains(
         paths = sorted(folder.glob("**/*_space-*_desc-preproc_T1w.nii.gz")) or sorted(folder.glob("*.nii*"))
         if not paths:
             raise InputMissing(f"{folder} holds no white-striped volume (*_space-*_desc-preproc_T1w.nii.gz)")
-        participants = _participants(folder)
+        participants = read_participants(folder)
         for path in (p for p in paths if not any(p.match(pattern) for pattern in exclude)):
             traits = participants.get(path.name.split("_")[0].split(".")[0], {})
             files.append((traits.get(site_column, folder.name), traits, path))
@@ -82,15 +80,3 @@ def hold_out(brains: list[Brain], count: int) -> tuple[list[Brain], list[Brain]]
         members = [brain for brain in brains if brain.site == site]
         held_out += members[-count:] if len(members) > count > 0 else []
     return [brain for brain in brains if brain not in held_out], held_out or brains
-
-
-def _participants(folder: Path) -> dict[str, dict[str, str]]:
-    """Rows of the folder's participants.tsv, or of that of the raw dataset which its description names."""
-    path, description = folder / "participants.tsv", folder / "dataset_description.json"
-    if not path.is_file() and description.is_file():
-        raw = json.loads(description.read_text(encoding="utf-8")).get("DatasetLinks", {}).get("raw", "")
-        path = Path(unquote(urlparse(raw).path)) / "participants.tsv"
-    if not path.is_file():
-        return {}
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    return {row["participant_id"]: row for row in table.to_dict("records")}

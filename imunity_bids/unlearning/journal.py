@@ -35,23 +35,27 @@ class Journal:
         temporary = self.folder / "last.tmp"
         torch.save({**state, "rows": self.rows}, temporary)
         temporary.replace(self.folder / CHECKPOINT)
-        self._write_log()
-        self._draw()
+        write_log(self.folder, self.rows)
+        draw_curves(self.folder, self.rows)
 
-    def _write_log(self) -> None:
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        with open(self.folder / "log.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(self.rows)
 
-    def _draw(self) -> None:
-        from matplotlib.figure import Figure
+def write_log(folder: Path, rows: list[dict[str, float]]) -> None:
+    """`log.csv`: a line for each row, a column for each name that occurs."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(folder / "log.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
 
-        names = [name for name in dict.fromkeys(name for row in self.rows for name in row) if name != "step"]
-        figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
-        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-            axes.plot(*zip(*((row["step"], row[name]) for row in self.rows if name in row), strict=True))
-            axes.set_title(name)
-            axes.set_xlabel("step")
-        figure.savefig(self.folder / "curves.png", dpi=80)
+
+def draw_curves(folder: Path, rows: list[dict[str, float]]) -> None:
+    """`curves.png`: each number over the steps."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "step"]
+    figure = Figure(figsize=(3.2 * max(1, len(names)), 2.8), layout="constrained")
+    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
+        axes.plot(*zip(*((row["step"], row[name]) for row in rows if name in row), strict=True))
+        axes.set_title(name)
+        axes.set_xlabel("step")
+    figure.savefig(folder / "curves.png", dpi=80)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imunity_bids.bids.participants import read_participants
 from imunity_bids.errors import DataUnusable, InputMissing
 
 FIELD_MM = (168.0, 204.0, 168.0)  # around the middle of the brain
@@ -95,22 +93,10 @@ def find_scans(folders: list[Path], description: str | None = None) -> list[Scan
         paths = next(filter(None, (sorted(folder.glob(f"**/*_space-*_desc-{d}_T1w.nii.gz")) for d in tried)), [])
         if not paths:
             raise InputMissing(f"{folder} holds no *_space-*_desc-{' or -'.join(tried)}_T1w.nii.gz")
-        rows = participants(folder)
+        rows = read_participants(folder)
         names = [path.name.split("_")[0] for path in paths]
         found += [Scan(p, name, folder.name, rows.get(name, {})) for p, name in zip(paths, names, strict=True)]
     return found
-
-
-def participants(folder: Path) -> dict[str, dict[str, str]]:
-    """Rows of the folder's participants.tsv, or of that of the raw dataset which its description names."""
-    path, description = folder / "participants.tsv", folder / "dataset_description.json"
-    if not path.is_file() and description.is_file():
-        raw = json.loads(description.read_text(encoding="utf-8")).get("DatasetLinks", {}).get("raw", "")
-        path = Path(unquote(urlparse(raw).path)) / "participants.tsv"
-    if not path.is_file():
-        return {}
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    return {row["participant_id"]: row for row in table.to_dict("records")}
 
 
 def load_scan(path: Path, spacing_mm: float) -> tuple[Tensor, Grid]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from imunity_bids.bids.participants import read_participants
 from imunity_bids.errors import DataUnusable, InputMissing
-from imunity_bids.unlearning.scans import FIELD_MM, find_scans, load_scan, participants
+from imunity_bids.unlearning.scans import FIELD_MM, find_scans, load_scan
 
 
 def write(folder: Path, name: str, data: np.ndarray, zoom: float = 2.0) -> Path:
@@ -43,7 +44,7 @@ def test_participants_of_the_raw_dataset(tmp_path: Path) -> None:
     raw.mkdir()
     (raw / "participants.tsv").write_text("participant_id\tage\nsub-1\tn/a\n")
     (tmp_path / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"raw": raw.as_uri()}}))
-    assert participants(tmp_path) == {"sub-1": {"participant_id": "sub-1", "age": "n/a"}}
+    assert read_participants(tmp_path) == {"sub-1": {"participant_id": "sub-1", "age": "n/a"}}
 
 
 def test_a_scan_on_the_small_grid(tmp_path: Path) -> None:
