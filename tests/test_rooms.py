@@ -60,9 +60,21 @@ def test_no_file_is_two_rooms() -> None:
     assert not long
 
 
-def test_a_plan_needs_no_torch() -> None:
+def test_a_dry_run_needs_no_torch(tmp_path: Path) -> None:
     """So that --dry-run, imunity-slurm and the check of an array answer at once."""
-    modules = "imunity_bids.plan.plan, imunity_bids.run.levels, imunity_bids.run.slurm"
-    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    scan = tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.touch()
+    (tmp_path / "bids" / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    words = [
+        str(tmp_path / "bids"),
+        str(tmp_path / "out"),
+        "participant",
+        "--dry-run",
+        "--template",
+        "MNI152NLin2009aSym",
+    ]
+    code = f"import sys; from imunity_bids.cli.run import main; print(main({words}), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.splitlines()[-1] == "0 False"
+    assert "run   " in done.stdout

@@ -92,3 +92,44 @@ def test_wrong_calls(dataset: Path, cluster: Path, extra: list[str], code: int) 
         assert main(call) == code
     except SystemExit as stop:
         assert stop.code == code
+
+
+def test_relative_paths_are_whole_ones_in_the_scripts_and_bound(
+    dataset: Path, cluster: Path, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submit.sh changes the folder; in a container only what is bound is there."""
+    monkeypatch.chdir(bundle_folder.parent)
+    (cluster / "imunity.sif").touch()
+    call = [
+        str(dataset),
+        str(cluster / "out"),
+        "--script-dir",
+        str(cluster / "s"),
+        "--image",
+        str(cluster / "imunity.sif"),
+    ]
+    call += ["--bind", str(cluster / "more"), "--template", "MNI152NLin2009aSym", "--model", bundle_folder.name]
+    assert main(call) == 0
+    for name in ("array.sh", "check.sh"):
+        script = (cluster / "s" / name).read_text()
+        assert f"--model={bundle_folder}" in script
+        assert f"--bind {bundle_folder}:{bundle_folder}:ro" in script
+        assert f"--bind {cluster / 'more'}" in script
+
+
+def test_scripts_do_not_go_into_the_dataset(dataset: Path, cluster: Path, capsys: pytest.CaptureFixture) -> None:
+    call = [str(dataset), str(cluster / "out"), "--template", "MNI152NLin2009aSym"]
+    assert main([*call, "--script-dir", str(dataset / "jobs")]) == 64
+    assert "--script-dir" in capsys.readouterr().err
+    assert not (dataset / "jobs").exists()
+    assert main([str(dataset), str(dataset), "--template", "MNI152NLin2009aSym"]) == 64
+
+
+def test_without_a_scheduler_it_says_so(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    call = [str(dataset), str(tmp_path / "out"), "--script-dir", str(tmp_path / "s"), "--submit"]
+    assert main([*call, "--template", "MNI152NLin2009aSym"]) == 66
+    assert "there is no sbatch here" in capsys.readouterr().err
+    assert (tmp_path / "s" / "submit.sh").is_file()

@@ -114,3 +114,19 @@ def test_truncated_missing_and_wrong_files(tmp_path: Path, head: np.ndarray) -> 
             read_image(tmp_path / name)
     with pytest.raises(InputMissing, match="does not exist"):
         read_image(tmp_path / "absent.nii.gz")
+
+
+def test_z_scores_of_a_stripped_scan_keep_their_empty_background(ball: np.ndarray, rng: np.random.Generator) -> None:
+    """Lifted with the rest, the background would look like a head, and the scan would be stripped once more."""
+    from imunity_bids.image.brain_mask import is_stripped
+
+    data = np.zeros(ball.shape, np.float32)
+    data[ball] = rng.standard_normal(ball.sum())
+    made, fixes = conform(nib.Nifti1Image(data, np.diag([3.5, 3.5, 3.5, 1])), data)
+    lifted = np.asarray(made.dataobj)
+    assert (lifted[~ball] == 0).all()
+    assert (lifted[ball] > 0).mean() > 0.99
+    kept = lifted[ball] > 0  # all but the lowest in a thousand, which are cut at 0
+    assert np.ptp((lifted[ball] - data[ball])[kept]) < 1e-5
+    assert "to all others" in fixes[0]
+    assert is_stripped(made, ball)
