@@ -12,6 +12,8 @@ from imunity_bids.models.card import AXES
 from imunity_bids.models.imunity import Architecture, Generator
 
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
+# ITK reads it once, when ants is first imported; with more threads its sums, and so the bits of a registration, vary
+os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
 
 DATA = Path(os.environ.get("IMUNITY_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
