@@ -68,7 +68,8 @@ def bias_corrected(image: nib.Nifti1Image, mask: np.ndarray, weights: np.ndarray
             convergence={"iters": [20, 20, 20, 20], "tol": 1e-6},
             return_bias_field=True,
         ).numpy()
-        corrected = np.where(mask, data / np.maximum(field, 1e-6), data)
+        # far from the brain, where nothing holds it, the field is no larger or smaller than inside
+        corrected = data / np.clip(field, max(float(field[mask].min()), 1e-6), float(field[mask].max()))
     if not np.isfinite(corrected).all() or corrected[mask].mean() <= 0:
         raise DataUnusable("the bias field could not be estimated (too few different intensities in the brain)")
     return (corrected * (data[mask].mean() / corrected[mask].mean())).astype(np.float32)

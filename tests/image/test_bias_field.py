@@ -73,6 +73,21 @@ def test_a_field_is_seen_and_taken_away(template: Template, field: np.ndarray, i
     assert not field_is_left(made, template.mask, template)
 
 
+def test_outside_the_brain_the_field_goes_on_but_does_not_run_away(
+    template: Template, field: np.ndarray, identity: Path
+) -> None:
+    """A scalp around the brain: no step at the mask's edge, and nothing brighter than the brain's field makes it."""
+    shell = ndimage.binary_dilation(template.mask, iterations=4) & ~template.mask
+    data = (np.asarray(template.brain.dataobj) + 0.8 * shell) * field
+    made = refined(nib.Nifti1Image(data, template.brain.affine), template.mask, template, identity)
+    estimate = np.where(made > 0, data / np.maximum(made, 1e-6), 1)
+    inside = estimate[template.mask & (data > 0.1)]
+    assert inside.min() * 0.999 <= estimate[shell].min() and estimate[shell].max() <= inside.max() * 1.001
+    edge = ndimage.binary_dilation(template.mask) & ~template.mask
+    rim = template.mask & ~ndimage.binary_erosion(template.mask) & (data > 0.1)
+    assert estimate[edge].mean() == pytest.approx(estimate[rim].mean(), rel=0.03)
+
+
 def test_where_the_registration_failed_the_template_says_nothing(template: Template, field: np.ndarray) -> None:
     moved = np.asarray(template.brain.dataobj) * field
     shifted = np.roll(template.mask, 20, axis=0)
