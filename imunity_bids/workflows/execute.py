@@ -67,13 +67,16 @@ def execute(workflow: Any, settings: Settings, progress: Progress) -> None:
         workflow.config[part] = {**workflow.config.get(part, {}), **values}
     name, arguments = plugin(settings)
     arguments["status_callback"] = progress
+    runner = WorkersPlugin(arguments) if name == MULTIPROC else name
     try:
-        if name == MULTIPROC:
-            workflow.run(plugin=WorkersPlugin(arguments))
-        else:
-            workflow.run(plugin=name, plugin_args=arguments)
+        workflow.run(plugin=runner, plugin_args=arguments)
     except (RuntimeError, NodeExecutionError) as error:  # its images are named, with their reason, by the caller
         log.debug("workflow ended with failed nodes: %s", error)
+    finally:
+        if isinstance(
+            runner, WorkersPlugin
+        ):  # Nipype leaves its processes at work where the first crash is to stop all
+            runner.pool.shutdown()
     if name == "SLURMGraph":
         _wait_for_slurm(settings.scratch)
 

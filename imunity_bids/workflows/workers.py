@@ -95,6 +95,6 @@ class _Workers:
         pool.shutdown(wait=False)
 
     def shutdown(self) -> None:
-        """End all processes."""
-        for pool in self.pools:
+        """End all processes, each after what it is at."""
+        for pool in list(self.pools):
             pool.shutdown(cancel_futures=True)
