@@ -49,7 +49,12 @@ def main() -> None:
             mask = timed("brain", steps.ExtractBrain(in_file=conformed))["out_file"]
             bias = timed("bias", steps.CorrectBias(in_file=conformed, mask=mask))["out_file"]
             moved = timed("register", steps.Register(in_file=bias, mask=mask, template=options.template))
-            striped = timed("stripe", steps.WhiteStripe(in_file=moved["out_file"], mask=moved["mask"]))
+            refine = steps.RefineBias(
+                conformed=conformed, corrected=bias, mask=mask, moved=moved["out_file"], moved_mask=moved["mask"],
+                forward=moved["forward"], backward=moved["backward"], template=options.template,
+            )  # fmt: skip
+            even = timed("refine", refine)["moved"]
+            striped = timed("stripe", steps.WhiteStripe(in_file=even, mask=moved["mask"], template=options.template))
             models = Harmonize(in_file=striped["out_file"], mask=moved["mask"], model=bundle, reference_label="default")
             timed("models", models)
             total = sum(seconds.values())

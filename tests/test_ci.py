@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -156,3 +157,14 @@ def test_apptainer_with_this_machines_certificates(ci: ModuleType, tmp_path: Pat
     (tmp_path / "cached.sif").write_text("built before")
     run(*build[1:])
     assert (tmp_path / "imunity.sif").read_text() == "built before"
+
+
+@pytest.mark.parametrize("name", ["Singularity.def", "containers/install.sh"])
+def test_what_the_images_import_is_there(name: str) -> None:
+    """A name that moved to another file ended the build of the image after a quarter of an hour."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    imports = re.findall(r"from (imunity_bids[\w.]*) import ([\w, ]+)", text)
+    assert imports
+    for module, names in imports:
+        for wanted in names.split(","):
+            assert hasattr(importlib.import_module(module), wanted.strip()), f"{name}: {module}.{wanted.strip()}"
