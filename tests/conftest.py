@@ -3,10 +3,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
+from imunity_bids.image.template import Template, built_in
 from imunity_bids.models.bundle import Bundle, Reference, save_bundle
 from imunity_bids.models.card import AXES
 from imunity_bids.models.imunity import Architecture, Generator
@@ -50,3 +53,13 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = {"name": "tiny", "version": "0", "license": "CC0"}
     save_bundle(folder, Bundle(card, generators, {"default": default}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def coarse_template() -> Template:
+    """The built-in one at 4 mm, named "tiny": a second instead of half a minute."""
+    full = built_in()
+    part = (slice(None, None, 4),) * 3
+    mask = full.mask[part]
+    brain = ndimage.gaussian_filter(np.asarray(full.brain.dataobj), 1.5)[part] * mask
+    return Template("tiny", nib.Nifti1Image(brain, full.brain.affine @ np.diag([4, 4, 4, 1])), mask)

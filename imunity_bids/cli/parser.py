@@ -138,21 +138,15 @@ def parse(arguments: list[str] | None = None) -> Settings:
 
 def options_in_full(arguments: list[str]) -> tuple[list[str], list[Path]]:
     """The options that are typed, as words that mean the same in any folder, and the paths among them."""
-    parser = build_parser()
+    settings, parser = parse(arguments), build_parser()
     actions = {action.dest: action for action in parser._actions if action.option_strings}
     words: list[str] = []
     paths: list[Path] = []
-    for name, value in vars(_given(parser, arguments)).items():
+    for name, typed in vars(_given(parser, arguments)).items():
         if name not in actions:
             continue
-        if name == "participants":  # @FILE: its labels
-            value = list(_labels(value, "sub-"))
-        elif name == "references":
-            value = [_absolute_if_file(reference) for reference in value]
-        elif name == "model":
-            value = _absolute_if_folder(value)
-        elif isinstance(value, Path):
-            value = _absolute(value)
+        value = _absolute(typed) if name == "config_file" else getattr(settings, name)
+        value = list(value) if isinstance(value, tuple) else value
         words += _as_typed(actions[name], value, Path())
         paths += [Path(item) for item in (value if isinstance(value, list) else [value]) if str(item).startswith("/")]
     return words, paths

@@ -52,7 +52,7 @@ def _write(options: argparse.Namespace, rest: list[str]) -> int:
     given = [str(options.bids_dir), str(options.output_dir), "participant"]
     settings = parse([*given, *rest])
     check_folders(settings)
-    keep_apart("--script-dir", options.script_dir.resolve(), "BIDS_DIR", settings.bids_dir.resolve())
+    keep_apart("--script-dir", options.script_dir.resolve(), settings.bids_dir.resolve())
     plan = make_plan(settings)
     if not plan.images:
         print(f"nothing to do: all {len(plan.done)} images are harmonized")

@@ -27,14 +27,14 @@ def check_folders(settings: Settings) -> None:
         something that is not ours.
     """
     dataset, out = settings.bids_dir.resolve(), settings.output_dir.resolve()
-    keep_apart("OUTPUT_DIR", out, "BIDS_DIR", dataset, except_below=dataset / "derivatives")
+    keep_apart("OUTPUT_DIR", out, dataset, except_below=dataset / "derivatives")
     _check_owner(out)
     if settings.bids_database_dir:
-        keep_apart("--bids-database-dir", settings.bids_database_dir.resolve(), "BIDS_DIR", dataset, except_below=out)
+        keep_apart("--bids-database-dir", settings.bids_database_dir.resolve(), dataset, except_below=out)
     if settings.work_dir is None:
         return
     work = settings.work_dir.resolve()
-    keep_apart("--work-dir", work, "BIDS_DIR", dataset, except_below=out)
+    keep_apart("--work-dir", work, dataset, except_below=out)
     if work == out or work in out.parents:
         raise Usage(f"--work-dir {work} holds OUTPUT_DIR {out}; name a folder of its own")
     if settings.clean_workdir and not _is_own_work_folder(work):
@@ -79,7 +79,7 @@ def is_other_dataset(folder: Path, name: str) -> bool:
     return description.exists() and _description(description).get("Name") != name
 
 
-def keep_apart(option: str, folder: Path, other_option: str, dataset: Path, except_below: Path | None = None) -> None:
+def keep_apart(option: str, folder: Path, dataset: Path, except_below: Path | None = None) -> None:
     """Raise where a folder is the dataset, above it or in it; both paths are resolved.
 
     Raises
@@ -93,7 +93,7 @@ def keep_apart(option: str, folder: Path, other_option: str, dataset: Path, exce
     for true, relation in relations:
         if true:
             raise Usage(
-                f"{option} {folder} {relation} {other_option} {dataset}; nothing is ever written into a source "
+                f"{option} {folder} {relation} BIDS_DIR {dataset}; nothing is ever written into a source "
                 "dataset, name another folder (OUTPUT_DIR may be BIDS_DIR/derivatives/NAME)"
             )
 
@@ -117,7 +117,7 @@ def _description(path: Path) -> dict:
 
 
 def _is_own_work_folder(folder: Path) -> bool:
-    return not folder.exists() or (folder / MARKER).is_file() or not any(folder.iterdir())
+    return not folder.is_dir() or (folder / MARKER).is_file() or not any(folder.iterdir())
 
 
 def _empty(folder: Path) -> None:

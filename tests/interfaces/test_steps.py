@@ -8,28 +8,21 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from imunity_bids.bids import outputs
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import sidecar_of
 from imunity_bids.bids.products import Products
 from imunity_bids.errors import DataUnusable
-from imunity_bids.image.template import Template, built_in
+from imunity_bids.image.template import Template
 from imunity_bids.interfaces import derivatives, harmonize, preprocess
 from imunity_bids.plan.crash import read_crash
 from imunity_bids.qc.measures import MEASURES
 
-STEP = 4  # mm
 
-
-@pytest.fixture(scope="module")
-def template() -> Template:
-    """The built-in one at 4 mm."""
-    full = built_in()
-    mask = full.mask[::STEP, ::STEP, ::STEP]
-    brain = ndimage.gaussian_filter(np.asarray(full.brain.dataobj), 1.5)[::STEP, ::STEP, ::STEP] * mask
-    return Template("tiny", nib.Nifti1Image(brain, full.brain.affine @ np.diag([STEP, STEP, STEP, 1])), mask)
+@pytest.fixture
+def template(coarse_template: Template) -> Template:
+    return coarse_template
 
 
 @pytest.fixture(autouse=True)

@@ -140,6 +140,10 @@ def test_a_work_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputImpossible, match="--work-dir"):
         make_work_folder(tmp_path / "file" / "work", clean=False)
+    for clean in (False, True):
+        with pytest.raises(OutputImpossible, match="--work-dir"):
+            make_work_folder(tmp_path / "file", clean)
+    check_folders(Settings(tmp_path / "in", tmp_path / "out", work_dir=tmp_path / "file", clean_workdir=True))
 
 
 def test_the_demo_does_not_write_over_a_dataset(dataset: Path, capsys: pytest.CaptureFixture) -> None:
