@@ -237,7 +237,9 @@ def _as_typed(action: argparse.Action, value: Any, path: Path) -> list[str]:
             raise Usage(f"--config-file {path}: {action.dest} = {value!r} must be true or false")
         return [option if value else action.option_strings[-1]]
     if action.dest == "verbosity":
-        return [option] * int(value)
+        if not isinstance(value, int):
+            raise Usage(f"--config-file {path}: verbosity = {value!r} must be a number")
+        return [option] * value
     values = [str(item) for item in (value if isinstance(value, list) else [value])]
     if action.nargs == "+":
         return [option, *values] if values else []

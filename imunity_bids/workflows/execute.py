@@ -73,9 +73,8 @@ def execute(workflow: Any, settings: Settings, progress: Progress) -> None:
     except (RuntimeError, NodeExecutionError) as error:  # its images are named, with their reason, by the caller
         log.debug("workflow ended with failed nodes: %s", error)
     finally:
-        if isinstance(
-            runner, WorkersPlugin
-        ):  # Nipype leaves its processes at work where the first crash is to stop all
+        # where the first crash is to stop all, Nipype leaves its processes at work
+        if isinstance(runner, WorkersPlugin):
             runner.pool.shutdown()
     if name == "SLURMGraph":
         _wait_for_slurm(settings.scratch)

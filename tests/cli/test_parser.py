@@ -71,7 +71,8 @@ def test_values_in_the_file_are_checked_like_typed_ones(
 
 
 @pytest.mark.parametrize(
-    "config", ['force = "yes"', "force = 1", "batch_size = 0", 'device = "tpu"', "nonsense = 1", "x ="]
+    "config",
+    ['force = "yes"', "force = 1", "batch_size = 0", 'device = "tpu"', "nonsense = 1", "x =", "verbosity = 'x'"],
 )
 def test_values_that_are_wrong_in_other_ways(here: Path, config: str) -> None:
     with pytest.raises(Usage):
