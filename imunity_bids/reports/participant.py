@@ -106,23 +106,28 @@ def section(plan: Plan, image: T1w, failure: Failure | None) -> dict[str, Any]:
         "template": figures.mosaic(brain, box, ones, template.mask),
         "before": figures.mosaic(striped, box, ones, limits=(0, 1)),
     }
-    content["results"] = [_result(products, description, mask, striped, box) for description in plan.descriptions]
+    curves = {"raw": _raw_density(image), "white-striped": figures.density(striped[mask], (0, 1))}
+    content["results"] = [_result(products, name, mask, striped, box, curves) for name in plan.descriptions]
     content["sidecar"] = content["results"][0]["sidecar"]
     return content
 
 
 def _result(
-    products: Products, description: str, mask: np.ndarray, striped: np.ndarray, box: tuple[slice, ...]
+    products: Products,
+    description: str,
+    mask: np.ndarray,
+    striped: np.ndarray,
+    box: tuple[slice, ...],
+    before: dict[str, Any],
 ) -> dict[str, Any]:
-    """One harmonized image: after, difference, uncertainty, histograms, numbers."""
+    """One harmonized image: after, difference, uncertainty, histograms (beside the curves from before), numbers."""
     path = products.harmonized(description)
     sidecar = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
     after = _read(path)[1]
     uncertainty = _read(products.uncertainty(description))[1]
     quantiles = np.array(sidecar["Harmonization"]["ReferenceQuantiles"])
     curves = {
-        "raw": _raw_density(products.source),
-        "white-striped": figures.density(striped[mask], (0, 1)),
+        **before,
         "harmonized": figures.density(after[mask], (0, 1)),
         "reference": figures.density_of_quantiles(quantiles, (0, 1)),
     }
