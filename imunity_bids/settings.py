@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,22 @@ class Settings:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
+
+def as_command(words: list[str], setup: Any, left_out: Collection[str]) -> str:
+    """What to type for the same setup (a dataclass): `words`, then every option that is not the default.
+
+    Paths go by their names only: a card travels.
+    """
+    for field in fields(setup):
+        value = getattr(setup, field.name)
+        if field.name in left_out or value == field.default:
+            continue
+        option = f"--{field.name.replace('_', '-')}"
+        if value is True:
+            words = [*words, option]
+        elif isinstance(value, tuple):
+            words = [*words, option, *map(str, value)]
+        else:
+            words = [*words, option, value.name if isinstance(value, Path) else str(value)]
+    return " ".join(words)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pandas as pd
+
+from imunity_bids.bids.description import read_description
 
 
 def read_participants(folder: Path) -> dict[str, dict[str, str]]:
@@ -14,9 +15,9 @@ def read_participants(folder: Path) -> dict[str, dict[str, str]]:
 
     All values are text, as they stand there; empty where there is no table.
     """
-    path, description = folder / "participants.tsv", folder / "dataset_description.json"
-    if not path.is_file() and description.is_file():
-        raw = json.loads(description.read_text(encoding="utf-8")).get("DatasetLinks", {}).get("raw", "")
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        raw = read_description(folder).get("DatasetLinks", {}).get("raw", "")
         path = Path(unquote(urlparse(raw).path)) / "participants.tsv"
     if not path.is_file():
         return {}

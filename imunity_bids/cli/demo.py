@@ -26,10 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _demo(output: Path, seed: int, only_data: bool, rest: list[str]) -> int:
+    from imunity_bids.bids.description import is_other_dataset
     from imunity_bids.cli.run import main as run
     from imunity_bids.errors import Usage
     from imunity_bids.image.template import BUILT_IN
-    from imunity_bids.run.folders import is_other_dataset
     from imunity_bids.simulation.demo import NAME, make_dataset
 
     dataset, derivatives = output / "bids", output / "derivatives"

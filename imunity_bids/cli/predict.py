@@ -32,9 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from imunity_bids.models.device import resolve_device
     from imunity_bids.unlearning.predict import predict
 
-    failed = predict(options.model, options.derivatives, options.output, options.description, options.device)
+    device = resolve_device(options.device)
+    failed = predict(options.model, options.derivatives, options.output, options.description, device)
     return SOME_FAILED if failed else OK
 
 

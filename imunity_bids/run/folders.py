@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
+from imunity_bids.bids.description import DESCRIPTION, read_description
 from imunity_bids.bids.sidecars import APP
 from imunity_bids.errors import OutputImpossible, Usage
 from imunity_bids.settings import Settings
 
 MARKER = ".imunity-work"  # stands in a work folder that the app itself made; no other is ever emptied
-OURS = ("dataset_description.json", "README.md", ".bidsignore", "descriptions.tsv", "descriptions.json")
+OURS = (DESCRIPTION, "README.md", ".bidsignore", "descriptions.tsv", "descriptions.json")
 
 
 def check_folders(settings: Settings) -> None:
@@ -73,12 +73,6 @@ def make_work_folder(folder: Path, clean: bool) -> None:
         raise OutputImpossible(f"--work-dir {folder} cannot be used: {error.strerror}") from error
 
 
-def is_other_dataset(folder: Path, name: str) -> bool:
-    """True where a folder holds a dataset_description.json that is not that of the dataset `name`."""
-    description = folder / "dataset_description.json"
-    return description.exists() and _description(description).get("Name") != name
-
-
 def keep_apart(option: str, folder: Path, dataset: Path, except_below: Path | None = None) -> None:
     """Raise where a folder is the dataset, above it or in it; both paths are resolved.
 
@@ -102,18 +96,10 @@ def _check_owner(out: Path) -> None:
     there = [name for name in OURS if (out / name).exists()]
     if not there:
         return
-    makers = _description(out / OURS[0]).get("GeneratedBy")
+    makers = read_description(out).get("GeneratedBy")
     makers = makers if isinstance(makers, list) else []
     if not any(isinstance(maker, dict) and maker.get("Name") == APP for maker in makers):
         raise Usage(f"OUTPUT_DIR {out} holds something else ({', '.join(there)}); name a new or empty folder")
-
-
-def _description(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _is_own_work_folder(folder: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ from tqdm import tqdm
 from imunity_bids.errors import InputMissing
 from imunity_bids.models.brain import FIELD, SPACING_MM, BrainNet
 from imunity_bids.models.weights import save_weights
+from imunity_bids.settings import as_command
 from imunity_bids.simulation.heads import HeadSimulator, read_label_map
 from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
 
 VALIDATION_SEED = 10**9
+NOT_TYPED = ("maps", "output", "shape", "widths")  # of the setup: not options
 # Shares of the heads to learn from; those to validate on lean more towards T1w (defaults of `HeadSimulator`).
 T1W_SHARE, INVERTED_SHARE = 0.6, 0.1
 
@@ -154,7 +156,7 @@ def export_brain(best: Path, setup: BrainTraining) -> Path:
         "architecture": {"network": "BrainNet", "widths": list(setup.widths), "spacing_mm": SPACING_MM},
         "sha256": digest,
         "training": {
-            "command": _command(setup),
+            "command": as_command(["imunity-train brain", setup.maps.name, "OUT"], setup, NOT_TYPED),
             "step": state["step"],
             "started_from": setup.start.name if setup.start else "random weights",
             "hours": round(run.seconds / 3600, 2),
@@ -168,17 +170,6 @@ def export_brain(best: Path, setup: BrainTraining) -> Path:
     }
     (folder / "card.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n")
     return folder
-
-
-def _command(setup: BrainTraining) -> str:
-    """What to type for the same training: every option that is not the default."""
-    words = ["imunity-train brain", setup.maps.name, "OUT"]
-    for field in fields(setup):
-        value = getattr(setup, field.name)
-        if field.name in ("maps", "output", "shape", "widths") or value == field.default:
-            continue
-        words.append(f"--{field.name.replace('_', '-')} {value.name if isinstance(value, Path) else value}")
-    return " ".join(words)
 
 
 @torch.inference_mode()

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from imunity_bids.bids.description import DESCRIPTION, is_other_dataset
 from imunity_bids.bids.outputs import sidecar_of, write_json, write_nifti, write_text
 from imunity_bids.bids.sidecars import BIDS_VERSION, generated_by
-from imunity_bids.errors import ImunityError
+from imunity_bids.errors import ImunityError, Usage
 from imunity_bids.unlearning.model import Model, load_model
 from imunity_bids.unlearning.scans import Scan, find_scans, load_scan
 
@@ -26,10 +27,18 @@ def predict(model_folder: Path, derivatives: list[Path], output: Path, descripti
     Regression and classification: `phenotype/<task>.tsv` with a row per scan, and its JSON. Segmentation:
     `*_desc-unlearned_dseg.nii.gz` on the grid of each image, with sidecars. A scan that cannot be read is said and left
     out; the others go on.
+
+    Raises
+    ------
+    Usage
+        The output folder is another dataset: raw data, what is looked at, another model's predictions.
     """
     model = load_model(model_folder, device)
     scans = find_scans(derivatives, description)
-    write_json(output / "dataset_description.json", _description(model, derivatives))
+    about = _description(model, derivatives)
+    if is_other_dataset(output, about["Name"]):
+        raise Usage(f"{output} holds another dataset; name a new or empty folder for the predictions")
+    write_json(output / DESCRIPTION, about)
     rows, failed = [], 0
     for scan in scans:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from imunity_bids import version
 from imunity_bids.errors import Usage
+from imunity_bids.settings import as_command
 from imunity_bids.unlearning.cases import Cases, column_cases, slice_cases, split_by_person
 from imunity_bids.unlearning.fit import Outcome, Schedule, fit
 from imunity_bids.unlearning.model import FEATURES, Architecture, build, save_model
@@ -89,12 +90,13 @@ def _nuisance(setup: UnlearnTraining, name: str, classes: int) -> Nuisance:
 
 def _card(setup: UnlearnTraining, cases: Cases, outcome: Outcome, training: int, validation: int) -> dict[str, Any]:
     """What a user has to know about the weights."""
+    words = ["imunity-train unlearn", *(folder.name for folder in setup.derivatives), "RUN"]
     return {
         "name": setup.output.name,
         "license": setup.license,
         "unlearned": list(cases.classes),
         "training": {
-            "command": _command(setup),
+            "command": as_command(words, setup, ("derivatives", "output")),
             "seed": setup.seed,
             "device": setup.device,
             "versions": {"imunity-bids": version(), "torch": torch.__version__},
@@ -105,20 +107,3 @@ def _card(setup: UnlearnTraining, cases: Cases, outcome: Outcome, training: int,
             "told_above_chance": {name: round(value, 4) for name, value in outcome.leaks.items()},
         },
     }
-
-
-def _command(setup: UnlearnTraining) -> str:
-    """What to type for the same training: every option that is not the default; folders by name."""
-    words = ["imunity-train unlearn", *(folder.name for folder in setup.derivatives), "RUN"]
-    for field in fields(setup):
-        value = getattr(setup, field.name)
-        if field.name in ("derivatives", "output") or value == field.default:
-            continue
-        option = f"--{field.name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif isinstance(value, tuple):
-            words.append(" ".join([option, *value]))
-        else:
-            words.append(f"{option} {value.name if isinstance(value, Path) else value}")
-    return " ".join(words)

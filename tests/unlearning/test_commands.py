@@ -65,6 +65,14 @@ def test_age_from_derivatives_to_a_table(sites: list[Path], tmp_path: Path, caps
     assert (tmp_path / "run" / "log.csv").exists()
 
     assert run(predict, model, *sites, tmp_path / "out") == 0
+    for taken in (sites[0], tmp_path / "raw"):  # what is looked at, and somebody's raw data
+        taken.mkdir(exist_ok=True)
+        (taken / "dataset_description.json").write_text('{"Name": "mine"}')
+        assert run(predict, model, *sites, taken) == 64
+        assert (taken / "dataset_description.json").read_text() == '{"Name": "mine"}'
+        (taken / "dataset_description.json").unlink()
+    assert run(predict, model, *sites, tmp_path / "out") == 0  # its own output is welcome again
+    assert run(predict, model, *sites, tmp_path / "out", "--device", "cuda:99") == 64
     table = pd.read_csv(tmp_path / "out" / "phenotype" / "age.tsv", sep="\t")
     assert len(table) == 10
     assert table.age.between(-100, 200).all()

@@ -1,0 +1,23 @@
+"""dataset_description.json: whose a folder is, before anything is written into it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = "dataset_description.json"
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The folder's description; empty where there is none, or none that can be read."""
+    try:
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def is_other_dataset(folder: Path, name: str) -> bool:
+    """True where a folder holds a description that is not that of the dataset `name`."""
+    return (folder / DESCRIPTION).exists() and read_description(folder).get("Name") != name
