@@ -5,6 +5,8 @@ The message says in one or two lines what was wrong, where, and what to do.
 
 from __future__ import annotations
 
+import errno
+
 OK = 0
 SOME_FAILED = 1
 
@@ -73,3 +75,8 @@ class WorkerKilled(ImunityError):
     """The process of a step ended without a word, most likely for want of memory."""
 
     code = SOME_FAILED
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """True where the disk is full or broken: not the trouble of one image or report."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import sys
 from collections.abc import Callable
 
-from imunity_bids.errors import OK, DiskError, ImunityError, Usage
+from imunity_bids.errors import OK, DiskError, ImunityError, Usage, is_disk_error
 
 log = logging.getLogger("imunity_bids")
 
@@ -46,7 +45,7 @@ def guarded(body: Callable[[], int | None], program: str) -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return error.code
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+        if not is_disk_error(error):
             raise
         where = f": {error.filename}" if error.filename else ""
         print(f"{program}: {error.strerror}{where}; free some space and run again", file=sys.stderr)

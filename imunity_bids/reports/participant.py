@@ -18,6 +18,7 @@ import numpy as np
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import sidecar_of, write_text
 from imunity_bids.bids.products import Products
+from imunity_bids.errors import ImunityError, is_disk_error
 from imunity_bids.image.conform import conform, read_image
 from imunity_bids.image.template import load_template
 from imunity_bids.plan.crash import Failure
@@ -51,7 +52,9 @@ def _names_of_failed(groups: list[tuple[T1w, ...]], jobs: list[Callable[[], Path
     for group, job in zip(groups, jobs, strict=True):
         try:
             job()
-        except Exception as error:  # whatever it is, the other reports are written
+        except Exception as error:  # whatever it is, the other reports are written, as long as there is a disk
+            if is_disk_error(error):
+                raise
             log.error("the report of %s could not be written: %s: %s", group[0].person, type(error).__name__, error)
             log.debug("its traceback", exc_info=error)
             failed.append(group[0].person)
@@ -150,8 +153,6 @@ def _result(
 
 def _raw_density(image: T1w) -> tuple[np.ndarray, np.ndarray] | None:
     """Of what is not empty in the raw image; None where it cannot be read any more."""
-    from imunity_bids.errors import ImunityError
-
     try:
         data = np.asarray(conform(*read_image(image.path))[0].dataobj)
     except ImunityError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -64,6 +65,15 @@ def test_a_page_that_fails_is_named_and_the_others_are_written(
     assert participant.write_reports(plan, list(plan.images), {}, "") == ["sub-1"]
     assert "out of ink" in caplog.text
     assert (plan.settings.output_dir / "sub-<2>.html").is_file()
+
+
+def test_a_full_disk_is_not_the_trouble_of_one_page(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(participant, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        participant.write_reports(plan, list(plan.images), {}, "")
 
 
 def test_a_crash_file_holds_one_line_for_the_app_and_the_traceback(tmp_path: Path) -> None:
