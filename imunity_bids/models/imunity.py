@@ -1,70 +1,60 @@
-"""ImUnity's networks (Cackowski 2023, sections 2.2 and 2.3): generator, discriminator, heads on the latent code.
+"""Our generator: ImUnity's two encoders, and a decoder of intensity curves that cannot invent anatomy.
 
-Sizes are those of the authors' code at width 32 and depth 4: 3,135,361 parameters in the generator.
+As in the paper (Cackowski 2023, section 2.2) one network per axis takes the anatomy of a slice and the contrast of
+another scan. What differs: the contrast encoder sees several slices and the quantiles of a volume, and encodes the scan
+itself as well as the reference; from both codes comes ONE curve for the whole brain, which starts as histogram
+matching; from the anatomy code, given both contrasts, comes a map of local curves for what varies in space. A third
+output is the error to expect. Networks see every second voxel along each axis; curves are applied to all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CENTRE, SPREAD = 0.55, 0.15  # of the intensities in a brain: uncentred, two contrasts look nearly alike to an encoder
+from imunity_bids.models.quantiles import STEPS, match
+
+CENTRE, SPREAD = 0.55, 0.15  # of the intensities in a brain
 DARKEST = 0.004  # inside the brain, so that the brain can be told from the background
-HEAD_STD = 0.005
-LOG_VARIANCE_START = -10.0  # codes are about 0.2 large: with more noise than 0.01 they drown for thousands of steps
+COARSE = 2  # the networks see every so many voxels
+CODE_STEP = 2  # and the contrast encoder every so many of these in each slice
+CHANGE = 0.1  # scale of what the network adds to histogram matching
+LEAST_ERROR = 0.002  # added to errors before their logarithm is taken
+TYPICAL_ERROR = 0.03
+PLACES = 3  # channels that say where in the brain's box a pixel lies
+LOG_VARIANCE_START = -10.0
+HEAD_STD = 0.002
 
 
 @dataclass(frozen=True)
 class Architecture:
     """What must be known to rebuild a generator."""
 
-    decoder: Literal["synthesis", "curves"] = "curves"
-    width: int = 32
-    depth: int = 4
-    pooled_contrast: bool = True
-    knots: int = 12  # of the curves
-    smooth: int = 1  # curves are averaged over so many positions a side, each four pixels wide
-    strength: float = 1.0  # share of what the curves would change that is done
-    bins: int = 0  # of the encoders' input; 0: the intensity itself, as in the paper
-    prematch: bool = False  # the input's histogram is matched to the reference's before the networks see it
+    width: int = 24  # of the first layer
+    depth: int = 4  # halvings of the anatomy encoder
+    code: int = 64  # channels of each latent code
+    bins: int = 8  # of intensity, that the contrast encoder sees
+    knots: int = 8  # of the local curves
+    hidden: int = 256  # of the curve's dense layers
 
     @property
     def multiple(self) -> int:
         """Slices are padded to a multiple of this many pixels."""
         return 2**self.depth
 
-    @property
-    def code_channels(self) -> int:
-        """Channels of each code: half of the widest layer, the other half being the log-variance."""
-        return self.width * 2 ** (self.depth - 1) // 2
-
     def to_dict(self) -> dict[str, Any]:
         """For the bundle's JSON."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Architecture:
-        """From a bundle's JSON.
-
-        Bundles up to 0.5 also name `monotone`, a variant of the curves that was given up and that none of them has.
-
-        Raises
-        ------
-        TypeError
-            A field is not known, or has a value that no network here can have.
-        """
-        if fields.get("monotone"):
-            raise TypeError("monotone curves are no longer supported")
-        return cls(**{name: value for name, value in fields.items() if name != "monotone"})
-
 
 class Code(NamedTuple):
-    """Mean and log-variance of a latent code, (B, C, H/16, W/16), or (B, C, 1, 1) where pooled."""
+    """Mean and log-variance of a latent code, (B, C, …)."""
 
     mean: Tensor
     log_variance: Tensor
@@ -78,64 +68,110 @@ class Code(NamedTuple):
         return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance).mean()
 
 
-class _Encoder(nn.Module):
-    """`depth` convolutions of stride 2, one of stride 1; ReLU, no normalisation but a fixed one of the input.
+class Contrast(NamedTuple):
+    """What is known of the contrast of a scan."""
 
-    With `bins`, the input is the share of every pixel in each of so many overlapping intensity bins: a mean over pixels
-    is then a histogram, and the code of a contrast is learned in half of the steps.
+    code: Tensor  # (B, C)
+    quantiles: Tensor  # (B, Q)
+
+
+def box_places(first: Sequence[int], last: Sequence[int], sizes: Sequence[int]) -> list[Tensor]:
+    """Where the voxels of a volume lie in the brain's box, from -1 to 1 inside it: (X,), (Y,), (Z,).
+
+    The first axis goes from the middle to either side: left and right are alike.
+    """
+    places = []
+    for low, high, size in zip(first, last, sizes, strict=True):
+        half = max((high - low) / 2, 1)
+        places.append((torch.arange(size, dtype=torch.float32) - (low + high) / 2) / half)
+    places[0] = 2 * places[0].abs() - 1
+    return places
+
+
+def slice_places(places: list[Tensor], axis: int, number: int) -> Tensor:
+    """Of the pixels of one slice along an axis, (3, H, W), from `box_places`."""
+    rest = [place for other, place in enumerate(places) if other != axis]
+    size = (len(rest[0]), len(rest[1]))
+    along = places[axis][number].expand(size)
+    plane = [rest[0][:, None].expand(size), rest[1].expand(size)]
+    return torch.stack([along, *plane])
+
+
+def soft_bins(values: Tensor, count: int) -> Tensor:
+    """(B, 1, …) in [0, 1] -> (B, count, …): hat functions around evenly spaced intensities; they sum to 1."""
+    centres = torch.linspace(0, 1, count, device=values.device).reshape(-1, *[1] * (values.dim() - 2))
+    return (1 - (values - centres).abs() * (count - 1)).clamp(min=0)
+
+
+def _convolutions(widths: list[int]) -> nn.Sequential:
+    """3 × 3, stride 2, ReLU, no normalisation (as in the paper)."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class ContrastEncoder(nn.Module):
+    """Slices and quantiles of a volume -> one code; three dense layers "to reduce spatial information"."""
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        self.bins = architecture.bins
+        width, hidden = architecture.width, 128
+        self.features = _convolutions([architecture.bins + PLACES, width, 2 * width, 64])
+        sizes = (64 + STEPS, hidden, hidden)
+        dense = [part for i, o in pairwise(sizes) for part in (nn.Linear(i, o), nn.ReLU(inplace=True))]
+        self.dense = nn.Sequential(*dense, nn.Linear(hidden, 2 * architecture.code))
+
+    def forward(self, slices: Tensor, places: Tensor, quantiles: Tensor) -> Code:
+        """Slices (B, S, H, W), where their pixels are (B, S, 3, H, W), and quantiles (B, Q) -> Code of (B, C)."""
+        image = slices.flatten(0, 1)[:, None]
+        inside = image > 0
+        seen = torch.cat([soft_bins(image, self.bins), places.flatten(0, 1)], dim=1) * inside
+        features = self.features(seen.contiguous(memory_format=torch.channels_last))
+        brain = F.adaptive_avg_pool2d(inside.float(), features.shape[-2:])
+        batch = len(slices)
+        total = (features * brain).sum(dim=(2, 3)).unflatten(0, (batch, -1)).sum(dim=1)
+        pooled = total / brain.sum(dim=(1, 2, 3)).unflatten(0, (batch, -1)).sum(dim=1, keepdim=True).clamp(min=1e-3)
+        return Code(*self.dense(torch.cat([pooled, (quantiles - CENTRE) / SPREAD], dim=1)).chunk(2, dim=1))
+
+
+class GlobalCurve(nn.Module):
+    """What the quantiles of a brain would be on the reference's scanner.
+
+    Plain matching gives a brain the reference's histogram, and with it the volumes of another person's tissues. The
+    network starts from that and learns what to change, from both contrasts.
     """
 
     def __init__(self, architecture: Architecture):
         super().__init__()
-        width, depth, self.bins = architecture.width, architecture.depth, architecture.bins
-        widths = [width * 2**i for i in range(depth)]
-        layers: list[nn.Module] = []
-        for inputs, outputs in zip([self.bins or 1, *widths[:-1]], widths, strict=True):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
-        self.features = nn.Sequential(*layers)
-        self.last = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
+        width = architecture.hidden
+        sizes = (2 * (STEPS + architecture.code), width, width, width)
+        hidden = [part for i, o in pairwise(sizes) for part in (nn.Linear(i, o), nn.GELU())]
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, STEPS))
 
-    def forward(self, image: Tensor) -> Tensor:
-        seen = soft_bins(image, self.bins) if self.bins else (image - CENTRE) / SPREAD
-        return self.last(self.features(seen * (image > 0)))
-
-
-def mean_in_brain(features: Tensor, image: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, C, 1, 1): mean over the positions that see some brain."""
-    brain = F.max_pool2d((image > 0).float(), image.shape[-1] // features.shape[-1])
-    return (features * brain).sum(dim=(2, 3), keepdim=True) / brain.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    def forward(self, own: Contrast, wanted: Contrast) -> Tensor:
+        """Quantiles (B, Q), in order, in [0, 1]."""
+        seen = [(contrast.quantiles - CENTRE) / SPREAD for contrast in (own, wanted)]
+        change = self.layers(torch.cat([*seen, own.code, wanted.code], dim=1))
+        return (wanted.quantiles + CHANGE * change).cummax(dim=1).values.clamp(0, 1)
 
 
-def soft_bins(image: Tensor, count: int) -> Tensor:
-    """(B, 1, H, W) in [0, 1] -> (B, count, H, W): hat functions around evenly spaced intensities; they sum to 1."""
-    centres = torch.linspace(0, 1, count, device=image.device)[:, None, None]
-    return (1 - (image - centres).abs() * (count - 1)).clamp(min=0)
-
-
-class AnatomyEncoder(_Encoder):
-    """S1 -> a map of codes that keeps space."""
-
-    def forward(self, image: Tensor) -> Code:
-        """(B, 1, H, W) -> Code of (B, C, H/2^depth, W/2^depth)."""
-        return Code(*super().forward(image).chunk(2, dim=1))
-
-
-class ContrastEncoder(_Encoder):
-    """S2 -> three dense layers "to reduce spatial information"; pooled over the brain, or kept as a map (ablation)."""
+class AnatomyEncoder(nn.Module):
+    """A slice, before and after the curve -> a map of codes that keeps space."""
 
     def __init__(self, architecture: Architecture):
-        super().__init__(architecture)
-        channels = 2 * architecture.code_channels
-        self.pooled = architecture.pooled_contrast
-        dense = [nn.Conv2d(channels, channels, 1) for _ in range(3)]  # dense along channels, at every position
-        self.dense = nn.Sequential(dense[0], nn.ReLU(inplace=True), dense[1], nn.ReLU(inplace=True), dense[2])
+        super().__init__()
+        widths = [min(architecture.width * 2**i, 128) for i in range(architecture.depth)]
+        self.features = _convolutions([3 + PLACES, *widths])
+        self.last = nn.Conv2d(widths[-1], 2 * architecture.code, 3, padding=1)
 
-    def forward(self, image: Tensor) -> Code:
-        """(B, 1, H, W) -> Code of (B, C, 1, 1) where pooled."""
-        features = F.relu(super().forward(image))
-        if self.pooled:
-            features = mean_in_brain(features, image)
-        return Code(*self.dense(features).chunk(2, dim=1))
+    def forward(self, image: Tensor, curved: Tensor, places: Tensor) -> Code:
+        """(B, 1, H, W) twice and (B, 3, H, W) -> Code of (B, C, H/2^depth, W/2^depth)."""
+        inside = (image > 0).float()
+        seen = torch.cat([(image - CENTRE) / SPREAD, (curved - CENTRE) / SPREAD, places, torch.ones_like(image)], dim=1)
+        features = self.features((seen * inside).contiguous(memory_format=torch.channels_last))
+        return Code(*self.last(features).chunk(2, dim=1))
 
 
 def _upsampling(inputs: int, outputs: int) -> nn.Sequential:
@@ -144,140 +180,91 @@ def _upsampling(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-class SynthesisDecoder(nn.Module):
-    """The paper's: paints the slice from the codes alone, no skip connection (section 2.2.2)."""
+class LocalCurves(nn.Module):
+    """Codes -> at a quarter of the resolution two curves per pixel: a change to add, and the error's logarithm."""
 
     def __init__(self, architecture: Architecture):
         super().__init__()
-        channels = 2 * architecture.code_channels
-        widths = [channels // 2 ** (i + 1) for i in range(architecture.depth)]
         self.layers = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels, 3, padding=1),
+            nn.Conv2d(3 * architecture.code, 128, 3, padding=1),
             nn.ReLU(inplace=True),
-            *(_upsampling(i, o) for i, o in zip([channels, *widths[:-1]], widths, strict=True)),
-            nn.ConvTranspose2d(widths[-1], 1, 3, padding=1),
+            *(_upsampling(128, 96), _upsampling(96, 64)),
+            *(_upsampling(64, 64) for _ in range(architecture.depth - 4)),
         )
+        self.head = nn.Conv2d(64, 2 * architecture.knots, 3, padding=1)
 
-    def forward(self, code: Tensor, image: Tensor) -> Tensor:
-        """Codes (B, 2C, h, w) -> slice (B, 1, H, W) in [0, 1]; `image` only says where the brain is."""
-        return self.layers(code).sigmoid() * (image > 0)
-
-
-class CurvesDecoder(nn.Module):
-    """Predicts at a quarter of the resolution a piecewise-linear intensity curve per pixel, applied to the slice.
-
-    It changes contrast and cannot invent anatomy. At the start it is the identity, or nearly.
-    """
-
-    def __init__(self, architecture: Architecture):
-        super().__init__()
-        channels = 2 * architecture.code_channels
-        widths = [channels // 2 ** (i + 1) for i in range(architecture.depth - 2)]
-        self.knots = architecture.knots
-        self.smooth = architecture.smooth
-        self.strength = architecture.strength
-        self.layers = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels, 3, padding=1),
-            nn.ReLU(inplace=True),
-            *(_upsampling(i, o) for i, o in zip([channels, *widths[:-1]], widths, strict=True)),
-        )
-        self.head = nn.Conv2d(widths[-1], self.knots, 3, padding=1)
-
-    def curves(self, code: Tensor, image: Tensor) -> Tensor:
-        """Values of the curves at knots that divide [0, 1] evenly: (B, K, H/4, W/4)."""
-        raw = self.strength * self.head(self.layers(code))
-        if self.smooth > 1:
-            raw = _mean_over_brain(raw, image, self.smooth)
-        return torch.linspace(0, 1, self.knots, device=raw.device)[:, None, None] + raw
-
-    def forward(self, code: Tensor, image: Tensor) -> Tensor:
-        """Codes (B, 2C, h, w) and the slice (B, 1, H, W) -> slice in [0, 1]."""
-        return apply_curves(self.curves(code, image), image).clamp(0, 1) * (image > 0)
+    def forward(self, anatomy: Tensor, own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, C, h, w), (B, C), (B, C) -> change and log error at the knots, both (B, K, 4h, 4w)."""
+        size = anatomy.shape[-2:]
+        contrasts = [code[..., None, None].expand(len(anatomy), -1, *size) for code in (own, wanted)]
+        change, error = self.head(self.layers(torch.cat([anatomy, *contrasts], dim=1))).chunk(2, dim=1)
+        return CHANGE * change, error
 
 
-def _mean_over_brain(values: Tensor, image: Tensor, size: int) -> Tensor:
-    """Moving average of a coarse map over those of its positions that hold brain; elsewhere over all."""
-    brain = F.adaptive_avg_pool2d((image > 0).float(), values.shape[-2:]) + 1e-4
-    mean = partial(F.avg_pool2d, kernel_size=size, stride=1, padding=size // 2)
-    return mean(values * brain) / mean(brain)
-
-
-def apply_curves(curves: Tensor, image: Tensor) -> Tensor:
-    """Look every pixel of (B, 1, H, W) up in its curve, (B, K, h, w) upsampled bilinearly."""
+def look_up(curves: Tensor, image: Tensor) -> Tensor:
+    """Values of local curves (B, K, …) at the intensities of (B, 1, …), the knots dividing [0, 1] evenly."""
     knots = curves.shape[1]
-    full = F.interpolate(curves, size=image.shape[-2:], mode="bilinear", align_corners=False)
     position = image.clamp(0, 1) * (knots - 1)
     left = position.floor().clamp(max=knots - 2)
-    index = left.long()
-    share = position - left
-    return full.gather(1, index) * (1 - share) + full.gather(1, index + 1) * share
+    index, share = left.long(), position - left
+    return torch.lerp(curves.gather(1, index), curves.gather(1, index + 1), share)
+
+
+class Result(NamedTuple):
+    """Slices (B, 1, H, W)."""
+
+    curved: Tensor  # by the curve of the whole brain alone
+    harmonized: Tensor
+    log_error: Tensor  # logarithm of the absolute error to expect + `LEAST_ERROR`
+    anatomy: Code
 
 
 class Generator(nn.Module):
-    """Anatomy of one slice, contrast of another -> the first slice with the second's contrast."""
+    """Anatomy of a slice, contrast of another scan -> the slice with that contrast, and the error to expect."""
 
     def __init__(self, architecture: Architecture):
         super().__init__()
         self.architecture = architecture
-        self.anatomy = AnatomyEncoder(architecture)
         self.contrast = ContrastEncoder(architecture)
-        decoders = {"synthesis": SynthesisDecoder, "curves": CurvesDecoder}
-        self.decoder = decoders[architecture.decoder](architecture)
+        self.curve = GlobalCurve(architecture)
+        self.anatomy = AnatomyEncoder(architecture)
+        self.local = LocalCurves(architecture)
         _initialise(self)
 
-    def decode(self, anatomy: Tensor, contrast: Tensor, image: Tensor) -> Tensor:
-        """Codes (B, C, h, w) and (B or 1, C, 1, 1), or a map of any size that is stretched, and the slice -> slice."""
-        size = anatomy.shape[-2:]
-        if contrast.shape[-2:] not in (size, (1, 1)):
-            contrast = F.interpolate(contrast, size=size, mode="bilinear", align_corners=False)
-        code = torch.cat([anatomy, contrast.expand(len(anatomy), -1, *size)], dim=1)
-        return self.decoder(code, image)
+    def curved(self, values: Tensor, own: Contrast, wanted: Contrast) -> Tensor:
+        """Intensities (B, N) of brains after the curve of each."""
+        return match(values, own.quantiles, self.curve(own, wanted)).clamp(DARKEST, 1)
 
-    def forward(self, image: Tensor, contrast: Tensor) -> Tensor:
-        """Inference: slices (B, 1, H, W) and one contrast code; means only, so the same input gives the same output."""
-        return self.decode(self.anatomy(image).mean, contrast, image)
+    def maps(
+        self, image: Tensor, curved: Tensor, places: Tensor, own: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor, Code]:
+        """What `forward` takes -> local curves of change and of log error, (B, K, H/4, W/4), and the anatomy codes."""
+        anatomy = self.anatomy(image, curved, places)
+        code = anatomy.sample() if self.training else anatomy.mean
+        change, error = self.local(code, own, wanted)
+        return change.float(), error.float(), anatomy
 
-
-class Discriminator(nn.Module):
-    """Real or generated: a map of logits, each seeing 31 × 31 pixels; 75,457 parameters and 384 running statistics."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for inputs in (1, 64, 64):
-            layers += [nn.Conv2d(inputs, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.LeakyReLU(0.3)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(64, 1, 3, padding=1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 1, H, W) -> (B, 1, H/8, W/8) logits."""
-        return self.layers(image)
-
-
-class CodeHead(nn.Module):
-    """Site head or biological head on the mean of the anatomy code: flatten, dense 128, ReLU, dense."""
-
-    def __init__(self, code_shape: tuple[int, int, int], outputs: int):
-        super().__init__()
-        inputs = code_shape[0] * code_shape[1] * code_shape[2]
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, outputs))
-
-    def forward(self, code: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, outputs) logits, or values for a continuous feature."""
-        return self.layers(code)
+    def forward(self, image: Tensor, curved: Tensor, places: Tensor, own: Tensor, wanted: Tensor) -> Result:
+        """Slices before and after the curve, (B, 1, H, W), where their pixels are, (B, 3, H, W), and codes (B, C)."""
+        change, error, anatomy = self.maps(image, curved, places, own, wanted)
+        change, error = (F.interpolate(curves, size=image.shape[-2:], mode="bilinear") for curves in (change, error))
+        inside = image > 0
+        harmonized = (curved + look_up(change, curved)).clamp(DARKEST, 1) * inside
+        return Result(curved, harmonized, look_up(error, curved), anatomy)
 
 
 @torch.no_grad()
 def _initialise(generator: Generator) -> None:
-    """He for every layer: with PyTorch's default the signal shrinks layer by layer and the codes see no gradient.
-
-    Log-variances start low, and the curves near the identity: their deviation from it is about 25 × HEAD_STD.
-    """
+    """He for every convolution; log-variances start low, changes near 0, errors at the usual one."""
     for layer in generator.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     for last in (generator.anatomy.last, generator.contrast.dense[-1]):
-        last.bias[last.out_channels // 2 :] = LOG_VARIANCE_START
-        last.weight[last.out_channels // 2 :] *= 0.1
-    if isinstance(generator.decoder, CurvesDecoder):
-        nn.init.normal_(generator.decoder.head.weight, std=HEAD_STD)
+        half = len(last.bias) // 2
+        last.bias[half:] = LOG_VARIANCE_START
+        last.weight[half:] *= 0.1
+    nn.init.normal_(generator.curve.layers[-1].weight, std=1e-3)
+    nn.init.zeros_(generator.curve.layers[-1].bias)
+    nn.init.normal_(generator.local.head.weight, std=HEAD_STD)
+    generator.local.head.bias[generator.architecture.knots :] = torch.tensor(TYPICAL_ERROR).log()

@@ -1,94 +1,135 @@
-"""From brains to a bundle: histogram network, three axes, error network, and the references that they know."""
+"""From brains to a bundle: three axes, trained on the same simulated visits, and the references that they know."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from joblib import Parallel, delayed
 
+from imunity_bids import version
 from imunity_bids.errors import Usage
 from imunity_bids.harmonize.references import REFERENCE_SLICES, make_reference
-from imunity_bids.models.bundle import Bundle, Reference, load_bundle, save_bundle
+from imunity_bids.hashes import digest
+from imunity_bids.models.bundle import AnyGenerator, Bundle, Reference, load_bundle, save_bundle
 from imunity_bids.models.card import AXES, DEFAULT
-from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.models.imunity import Generator
+from imunity_bids.models.paper import PaperGenerator
+from imunity_bids.simulation.visit_volumes import Coarse, simulate_visits
+from imunity_bids.training.biology import read_feature
 from imunity_bids.training.checkpoints import Run, weights_to_start_with
 from imunity_bids.training.dataset import Brain
-from imunity_bids.training.harmonizer import HarmonizerTraining, train_harmonizer
-from imunity_bids.training.histogram import make_people, train_histogram
-from imunity_bids.training.pairs import check_batch_size
-from imunity_bids.training.uncertainty import train_error
+from imunity_bids.training.harmonizer import Data, HarmonizerTraining, train_harmonizer
+from imunity_bids.training.paper import PaperTraining, train_paper
+from imunity_bids.training.persons import make_persons
+from imunity_bids.training.real_slices import RealSlices
+from imunity_bids.training.visit_batches import Stack, VisitBatches
 
 REFERENCE_BRAINS = 10  # per site, as at the participant level
-ORDER = ("axial", "coronal", "sagittal")  # in which the axes are trained, each starting from the one before
+VALIDATION_VISITS = 400
 
 
 @dataclass(frozen=True)
 class BundleTraining:
     """What decides a bundle, beside the brains.
 
-    The first axis takes `harmonizer.steps`, the later ones `later_steps` (as many, where there is none). The default
-    reference is that of `default_site` (the first one's, where there is none). The histogram network learns from so
-    many simulated `visits`; with 0 there is none, and no error network. Where `harmonizer.start` is a bundle's folder,
-    each axis starts from its own axis there, and the two other networks, which have seen more persons than a lab has,
-    are taken over.
+    The default reference is that of `default_site` (the first one's, where there is none). Our generators learn from so
+    many simulated `visits`. Where `axes.start` is a bundle's folder, each axis starts from its own axis there.
     """
 
-    harmonizer: HarmonizerTraining  # of all axes; its output is the folder of the whole run
+    axes: HarmonizerTraining | PaperTraining  # its axis is not used, its output is the folder of the whole run
     name: str = "own"
     template: str = "MNI152NLin2009cAsym"
     license: str = "not stated"
-    later_steps: int | None = None
     default_site: str | None = None
-    visits: int = 0
-    histogram_steps: int = 10_000
-    error_steps: int = 8_000
-    jobs: int = 1
+    visits: int = 10_000
+    biology: tuple[str, ...] = ()  # columns of participants.tsv that the anatomy codes shall keep
+    jobs: int = 1  # axes that are trained at the same time
+    command: str = ""
 
 
 def train_bundle(plan: BundleTraining, brains: list[Brain], sites: list[str], held_out: list[Brain]) -> Path:
-    """Train all networks, export them as a bundle and return its folder; an interrupted run goes on.
+    """Train all axes, export them as a bundle and return its folder; an interrupted run goes on.
 
     Raises
     ------
     Usage
-        More sites than slices in a batch, or a default site that does not exist: before anything is trained.
+        A default site that does not exist, or a feature that no brain has: before anything is trained.
     """
-    check_batch_size(plan.harmonizer.batch, len(sites))
     default_site = plan.default_site or sites[0]
     if default_site not in sites:
         raise Usage(f"--default-site {default_site}: no such site; there are: {', '.join(sites)}")
-    start, output = plan.harmonizer.start, plan.harmonizer.output
-    persons = output / "histogram"
-    measured: dict[str, Any] = {}
-    if fine_tuned := load_bundle(start) if start and start.is_dir() else None:
-        architecture = fine_tuned.generators[AXES[0]].architecture
-        plan = replace(plan, harmonizer=replace(plan.harmonizer, architecture=architecture))
-        histogram, error_network = fine_tuned.histogram, fine_tuned.error
-    else:
-        histogram, error_network = None, None
-        if plan.visits and plan.harmonizer.architecture.prematch:
-            histogram, errors = train_histogram(
-                brains, held_out, persons, plan.visits, plan.histogram_steps, seed=plan.harmonizer.seed, jobs=plan.jobs
-            )
-            measured["histogram"] = {"visits": plan.visits, "error_on_held_out_persons": errors}
-    generators, measured["axes"] = _train_axes(plan, brains, len(sites), held_out, histogram)
-    bundle = Bundle({}, generators, {}, histogram, error_network)
-    if fine_tuned is None and histogram is not None:
-        known, unseen = (make_people(part, persons, plan.jobs) for part in (brains, held_out))
-        error_network, ranks = train_error(
-            known, unseen, bundle, output / "error", plan.harmonizer.seed, plan.jobs, plan.error_steps
-        )
-        measured["error"] = {"rank_correlation_on_held_out_persons": ranks}
+    if plan.axes.start and plan.axes.start.is_dir():
+        started = load_bundle(plan.axes.start).generators[AXES[0]]
+        plan = replace(plan, axes=replace(plan.axes, architecture=started.architecture))
+    train = _curves_axis(plan, brains, sites, held_out) if isinstance(plan.axes, HarmonizerTraining) else None
+    train = train or _paper_axis(plan, brains, sites, held_out)
+    done = Parallel(n_jobs=plan.jobs)(delayed(_one_axis)(plan, axis, train) for axis in AXES)
+    generators = {axis: _load(plan, weights) for axis, (weights, _) in zip(AXES, done, strict=True)}
+    measured = {axis: figures for axis, (_, figures) in zip(AXES, done, strict=True)}
+    bundle = Bundle({}, generators, {})
     references = {site: _site_reference(number, site, brains, bundle) for number, site in enumerate(sites)}
     references[DEFAULT] = replace(references[default_site], label=DEFAULT)
     card = bundle_card(plan, brains, sites, held_out, default_site, measured)
-    save_bundle(output / "bundle", Bundle(card, generators, references, histogram, error_network))
-    return output / "bundle"
+    save_bundle(plan.axes.output / "bundle", Bundle(card, generators, references))
+    return plan.axes.output / "bundle"
+
+
+_Train = Callable[[HarmonizerTraining | PaperTraining], Path]
+
+
+def _curves_axis(plan: BundleTraining, brains: list[Brain], sites: list[str], held_out: list[Brain]) -> _Train:
+    """Simulates the visits, which are the same for all axes; gives back what trains one of these."""
+    output, seed = plan.axes.output, plan.axes.seed
+    features = tuple(read_feature(name, brains) for name in plan.biology)
+    known, unseen = (make_persons(part, output / "persons", plan.jobs) for part in (brains, held_out))
+    count = min(VALIDATION_VISITS, plan.visits)
+    chosen = digest([[brain.name for brain in brains], plan.visits, seed])[:12]
+    visits = simulate_visits(known, plan.visits, output / "visits" / chosen, seed, plan.jobs)
+    other_visits = simulate_visits(unseen, count, output / "visits" / f"{chosen}-held-out", seed + 1, plan.jobs)
+    numbers = [brain.site for brain in brains]
+    real = (len(sites) > 1 and plan.axes.unlearn) or bool(features)
+
+    def train(setup: HarmonizerTraining) -> Path:
+        learned, judged = (VisitBatches(*part, setup.axis) for part in ((known, visits), (unseen, other_visits)))
+        slices = RealSlices(learned.stacks, numbers) if real else None
+        return train_harmonizer(setup, Data(learned, judged, slices, features))
+
+    return train
+
+
+def _paper_axis(plan: BundleTraining, brains: list[Brain], sites: list[str], held_out: list[Brain]) -> _Train:
+    features = tuple(read_feature(name, brains) for name in plan.biology)
+    return lambda setup: train_paper(setup, brains, len(sites), held_out, features)
+
+
+def _one_axis(plan: BundleTraining, axis: str, train: _Train) -> tuple[Path, dict[str, float]]:
+    """The best weights of an axis, and what was measured while it was trained."""
+    if plan.jobs > 1:
+        torch.set_num_threads(1)
+    start = plan.axes.start
+    if start and start.is_dir():
+        start = start / f"{axis}.safetensors"
+    setup = replace(plan.axes, axis=axis, output=plan.axes.output / axis, start=start)
+    weights = train(setup)
+    run = Run(setup.output)
+    run.load()
+    best = min(run.rows, key=lambda row: row["held_out"])
+    named = ("step", "held_out", "curve_only", "matching", "untouched", "expected", "site_accuracy")
+    figures = {name: round(best[name], 5) for name in named if name in best}
+    return weights, {"steps": setup.steps, "hours": round(run.seconds / 3600, 2), "best": figures}
+
+
+def _load(plan: BundleTraining, weights: Path) -> AnyGenerator:
+    kind = Generator if isinstance(plan.axes, HarmonizerTraining) else PaperGenerator
+    generator = kind(plan.axes.architecture)
+    generator.load_state_dict(weights_to_start_with(weights))
+    return generator.eval().requires_grad_(False)
 
 
 def bundle_card(
@@ -101,52 +142,32 @@ def bundle_card(
 ) -> dict[str, Any]:
     """What a user of the bundle must know: its space, its licence, and how it was trained and `measured`."""
     counts = Counter(sites[brain.site] for brain in brains)
-    own = ("output", "start", "axis")  # of one machine or one axis
+    own = ("output", "start", "axis", "architecture")  # of one machine or one axis, or told elsewhere
+    training = {
+        "brains": dict(counts),
+        "held_out": [brain.name for brain in held_out],
+        "setup": {name: value for name, value in asdict(plan.axes).items() if name not in own},
+        "biology": list(plan.biology),
+        "torch": torch.__version__,
+        "command": plan.command,
+        "axes": measured,
+    }
+    if isinstance(plan.axes, HarmonizerTraining):
+        training["visits"] = plan.visits
     return {
         "name": plan.name,
-        "version": "0.1",
+        "version": version(),
         "license": plan.license,
         "template": plan.template,
         "intensity": "white-matter peak at 0.7 in [0, 1], 0 outside the brain",
         "default_reference": default_site,
-        "training": {
-            "brains": dict(counts),
-            "held_out": [brain.name for brain in held_out],
-            "setup": {name: value for name, value in asdict(plan.harmonizer).items() if name not in own},
-            "torch": torch.__version__,
-            **measured,
-        },
+        "training": training,
     }
-
-
-def _train_axes(
-    plan: BundleTraining, brains: list[Brain], sites: int, held_out: list[Brain], histogram: HistogramNet | None
-) -> tuple[dict[str, Generator], dict[str, dict[str, float]]]:
-    """Generators by axis, in the order of `AXES`, and what was measured while they were trained."""
-    setup = plan.harmonizer
-    generators, measured = {}, {}
-    start, steps = setup.start, setup.steps
-    for axis in ORDER:
-        if setup.start and setup.start.is_dir():
-            start = setup.start / f"{axis}.safetensors"
-        one_axis = replace(setup, axis=axis, output=setup.output / axis, start=start, steps=steps)
-        start = train_harmonizer(one_axis, brains, sites, held_out, histogram)
-        generators[axis] = Generator(setup.architecture).eval()
-        generators[axis].load_state_dict(weights_to_start_with(start))
-        run = Run(one_axis.output)
-        run.load()
-        measured[axis] = {
-            "steps": steps,
-            "hours": round(run.seconds / 3600, 2),
-            "l1_on_held_out_brains": min(row["held_out"] for row in run.rows),
-        }
-        steps = plan.later_steps or setup.steps
-    return {axis: generators[axis] for axis in AXES}, measured
 
 
 def _site_reference(number: int, site: str, brains: list[Brain], bundle: Bundle) -> Reference:
     """Mean over the first brains of a site."""
     members = [brain for brain in brains if brain.site == number][:REFERENCE_BRAINS]
     volumes = [(brain.volume.float().numpy(), (brain.volume > 0).numpy()) for brain in members]
-    digest = hashlib.sha256("".join(brain.name for brain in members).encode()).hexdigest()
-    return make_reference(site, "bundle", digest, volumes, bundle, REFERENCE_SLICES)
+    content = hashlib.sha256("".join(brain.name for brain in members).encode()).hexdigest()
+    return make_reference(site, "bundle", content, volumes, bundle, REFERENCE_SLICES)

@@ -1,48 +1,56 @@
-"""Train one axis of ImUnity (Cackowski 2023, equations 1 to 5).
+"""Train one axis of our generator on simulated visits whose truth is known.
 
-Each batch updates the site head on the features of the encoder as it is (equation 1), then the generator, whose loss
-holds the confusion through the head just updated (equation 2), then the discriminator. Before the first batch the head
-alone is trained on the frozen encoder. Head before confusion, and a head that can tell sites before unlearning begins:
-both are Dinsdale's (2020, section 2.3).
-
-What differs from Dinsdale 2020: task and confusion are one update of the encoder, as in ImUnity's equation 4, not two;
-the task's loss is the mean over all pixels of a batch, not over those of each site (their equation 1); the head is
-pretrained on the encoder as it starts (random, or the weights to fine-tune), not on one trained for the task.
-
-What differs from Cackowski 2023: other contrasts than γ (unless `paper_contrast`), SSIM and tissue levels as terms of
-the loss (unless their weights are 0), cross-entropy or squared error instead of binary cross-entropy in
-equation 3, one-sided label smoothing in the discriminator and Adam's β1 of 0.5 (both as in the authors' code), one
-cycle of learning rates over some thousand batches instead of 1e-4 over 300 epochs, clipped gradients, and a moving
-average of the weights as the result.
+Each batch holds persons on several scanners; every two of them are a scan to harmonize and a reference of another
+person. The curve for the whole brain, the local curves and the expected error are trained together. With several sites,
+or biological features to keep, slices of the real scans go through the same generator: their anatomy codes unlearn the
+site (Cackowski 2023, equations 1 and 2; Dinsdale 2020, section 2.3: a head that can tell sites before unlearning
+begins, and the head's update before the confusion) and must tell the features (equation 3). The discriminator, where it
+has a weight, compares what is generated with truths.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.models.histogram import HistogramNet
-from imunity_bids.models.imunity import Architecture, Code, Generator
-from imunity_bids.training.biology import read_feature
+from imunity_bids.models.imunity import DARKEST, LEAST_ERROR, Architecture, Code, Contrast, Generator, Result
+from imunity_bids.models.quantiles import match
+from imunity_bids.training.biology import Feature
 from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
-from imunity_bids.training.dataset import Brain
-from imunity_bids.training.losses import PRESETS, Forward, Weights, discriminator_loss, generator_losses
+from imunity_bids.training.losses import discriminator_loss, should_be
 from imunity_bids.training.networks import Networks
-from imunity_bids.training.pairs import Batch, Example, Pairs, check_batch_size, make_example
-from imunity_bids.training.site_unlearning import accuracy, pretrain_site_head
-from imunity_bids.unlearning.losses import domain_loss
+from imunity_bids.training.real_slices import RealBatch, RealSlices
+from imunity_bids.training.site_unlearning import accuracy
+from imunity_bids.training.visit_batches import Batch, VisitBatches
+from imunity_bids.unlearning.losses import confusion_loss, domain_loss
 
 log = logging.getLogger(__name__)
 
-VALIDATION_BATCHES, VALIDATION_BATCH = 4, 16
+VALIDATION_BATCHES = 24
+BETAS = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class CurveWeights:
+    """Of the parts of the loss. Those of the paper's equation 4 are relative to an L1 of 1, not of 100."""
+
+    local: float = 1.0  # L1 of the harmonized slices
+    curve: float = 1.0  # L1 of voxels after the curve for the whole brain alone
+    error: float = 0.01  # negative log-likelihood of the errors, exponentially distributed
+    kl: float = 1e-5
+    confusion: float = 0.01
+    biological: float = 0.01
+    adversarial: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,67 +60,51 @@ class HarmonizerTraining:
     output: Path
     axis: str
     architecture: Architecture = field(default_factory=Architecture)
-    weights: Weights = PRESETS["code"]
-    paper_contrast: bool = False  # γ only, anchored at 1; else also curves, anchored at white matter
+    weights: CurveWeights = field(default_factory=CurveWeights)
     unlearn: bool = True
-    site_pretraining: int = 200  # updates of the site head on the frozen encoder, before unlearning begins
-    biology: tuple[str, ...] = ()  # columns of participants.tsv that the anatomy code shall keep
-    steps: int = 2000
-    batch: int = 16
-    crop: int = 128
+    site_pretraining: int = 200  # updates of the site head alone, before unlearning begins
+    steps: int = 20_000
     rate: float = 1e-3
-    every: int = 100
+    every: int = 500
     seed: int = 1
     device: str = "cpu"
     precision: str = "float32"
     start: Path | None = None  # best.pt of another axis or run, or a bundle's safetensors
 
 
-def build_networks(setup: HarmonizerTraining, brains: list[Brain], sites: int) -> Networks:
-    """Untrained networks; a site head with two sites or more."""
-    return Networks(
-        setup.architecture,
-        setup.crop,
-        sites if setup.unlearn else 0,
-        tuple(read_feature(name, brains) for name in setup.biology),
-        bool(setup.weights.levels),
-        setup.rate,
-        setup.steps,
-        setup.device,
-    )
+class Data(NamedTuple):
+    """What an axis learns from and is validated on."""
+
+    visits: VisitBatches
+    held_out: VisitBatches
+    real: RealSlices | None = None  # there are none where nothing is unlearned or kept
+    features: tuple[Feature, ...] = ()
 
 
-def train_harmonizer(
-    setup: HarmonizerTraining,
-    brains: list[Brain],
-    sites: int,
-    held_out: list[Brain],
-    histogram: HistogramNet | None = None,
-    watch: Callable[[int], None] | None = None,
-) -> Path:
+class Forward(NamedTuple):
+    """One batch through the generator."""
+
+    code: Code  # of the contrasts of all volumes
+    curved: Tensor  # some voxels of every pair after the curve, (P, N)
+    result: Result  # of the slices
+    real: Result | None  # of the slices of real scans
+
+
+def train_harmonizer(setup: HarmonizerTraining, data: Data, watch: Callable[[int], None] | None = None) -> Path:
     """Train, or go on where a killed run stopped; returns the path of the best weights.
 
     Parameters
     ----------
-    sites
-        How many there are; with two or more the anatomy code unlearns them.
-    held_out
-        Brains that are not trained on; the mean L1 on fixed pairs of them decides which weights are best.
-    histogram
-        What comes before the generator at inference, where the input is matched at all.
     watch
         Called with the number of each batch, from 1, before it.
 
     Raises
     ------
-    Usage
-        There are more sites than slices in a batch.
     DataUnusable
         The training diverged, or its folder holds a run of an earlier version.
     """
-    check_batch_size(setup.batch, sites)
     torch.manual_seed(setup.seed)
-    networks = build_networks(setup, brains, sites)
+    networks = build_networks(setup, data)
     if setup.start is not None:
         networks.generator.load_state_dict(weights_to_start_with(setup.start))
     average = moving_average(networks.generator)
@@ -122,115 +114,172 @@ def train_harmonizer(
         networks.load(state)
         average.load_state_dict(state["average"])
         first, best = state["step"], state["best"]
-
-    pairs = Pairs(brains, setup.axis, setup.crop)
-    if networks.site_head is not None and first == 0:  # a run that was killed in here begins here again
-        batches = _site_batches(setup, pairs, histogram)
-        reached = pretrain_site_head(networks.site_head, networks.generator.anatomy, batches, setup.rate)
-        log.info("%s: accuracy of the site head before unlearning: %s", setup.axis, reached)
-    examples = _validation_examples(setup, Pairs(held_out, setup.axis, setup.crop), histogram)
-    untouched = float(np.mean([_error(slices.seen, slices.target) for slices in examples]))
+    elif networks.site_head is not None:
+        for step in range(setup.site_pretraining):  # a run that was killed in here begins here again
+            _site_step(networks, setup, data, torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step))
+    examples = [data.held_out.batch(torch.Generator().manual_seed(number)) for number in range(VALIDATION_BATCHES)]
     rows: list[dict[str, float]] = []
     bar = tqdm(range(first + 1, setup.steps + 1), initial=first, total=setup.steps, desc=setup.axis, mininterval=5)
     for step in bar:
         if watch is not None:
             watch(step)
-        g = torch.Generator().manual_seed(setup.seed * 10**7 + step)
         torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
-        rows.append(update(networks, setup, pairs, g, histogram))
+        rows.append(update(networks, setup, data, torch.Generator().manual_seed(setup.seed * 10**7 + step)))
         average.update_parameters(networks.generator)
         if step % setup.every and step != setup.steps:
             continue
-        error = _validate(average.module, examples)
-        if not np.isfinite(error):
+        found = validate(average.module, examples, setup.device)
+        if not np.isfinite(found["held_out"]):
             raise DataUnusable(f"training diverged before step {step}: lower --rate, or train with --precision float32")
-        run.record(step=step, held_out=error, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
-        bar.write(f"{setup.axis} step {step}: L1 on held-out brains {error:.5f} (untouched {untouched:.5f})")
+        run.record(step=step, **found, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
+        bar.write(f"{setup.axis} step {step}: " + ", ".join(f"{name} {value:.5f}" for name, value in found.items()))
         rows.clear()
-        is_best, best = error < best, min(error, best)
+        is_best, best = found["held_out"] < best, min(found["held_out"], best)
         run.save(average, {"step": step, "best": best, **networks.state()}, best=is_best)
     return setup.output / "best.pt"
 
 
-def update(
-    networks: Networks,
-    setup: HarmonizerTraining,
-    pairs: Pairs,
-    g: torch.Generator,
-    histogram: HistogramNet | None = None,
-) -> dict[str, float]:
+def build_networks(setup: HarmonizerTraining, data: Data) -> Networks:
+    """Untrained networks; a site head with two sites or more."""
+    sites = data.real.sites if data.real is not None and setup.unlearn else 0
+    multiple = setup.architecture.multiple
+    code = (setup.architecture.code, *(-(-size // multiple) for size in data.visits.shape))
+    return Networks(
+        Generator(setup.architecture),
+        code,
+        sites,
+        data.features,
+        bool(setup.weights.adversarial),
+        setup.rate,
+        setup.steps,
+        setup.device,
+        BETAS,
+    )
+
+
+def update(networks: Networks, setup: HarmonizerTraining, data: Data, g: torch.Generator) -> dict[str, float]:
     """Draw a batch and update site head, generator and discriminator, in this order; gives the losses back."""
-    batch = pairs.batch(setup.batch, g)
-    slices = _example(batch, setup, g, histogram)
+    batch, real = _draw(setup, data, g)
     with autocast(setup.device, setup.precision):
-        anatomy = networks.generator.anatomy(slices.seen)
-        contrast = networks.generator.contrast(slices.reference)
-        generated = networks.generator.decode(anatomy.sample(), contrast.sample(), slices.seen)
-    forward = Forward(slices, anatomy, contrast, generated)
-    numbers = _update_site_head(networks, setup, batch, anatomy) if networks.site_head is not None else {}
-    numbers |= _update_generator(networks, setup, batch, forward)
+        forward = run_batch(networks.generator, batch, real)
+    numbers = _update_site_head(networks, setup, real, forward.real) if networks.site_head is not None else {}
+    with autocast(setup.device, setup.precision):
+        losses = generator_losses(networks, setup.weights, batch, real, forward)
+    trained = ["generator", *(["biology"] if "biological" in losses else [])]
+    networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
+    numbers |= {name: loss.item() for name, loss in losses.items()}
     if setup.weights.adversarial:
-        numbers |= _update_discriminator(networks, setup, forward)
+        generated = forward.result.harmonized.detach()
+        with autocast(setup.device, setup.precision):
+            loss = discriminator_loss(networks.discriminator, batch.truth, generated)
+        networks.advance(loss, "discriminator")
+        numbers["discriminator"] = loss.item()
     return numbers
 
 
-def _update_site_head(networks: Networks, setup: HarmonizerTraining, batch: Batch, anatomy: Code) -> dict[str, float]:
-    site = batch.site.to(setup.device)
-    with autocast(setup.device, setup.precision):
-        logits = networks.site_head(anatomy.mean.detach())
-        loss = domain_loss(logits, site)
-    networks.advance(loss, "site_head")
-    return {"site": loss.item(), "site_accuracy": accuracy(logits, site)}
+def run_batch(generator: Generator, batch: Batch, real: RealBatch | None = None) -> Forward:
+    """Codes are sampled while the generator is in training, else their means are taken."""
+    volumes = [batch, real] if real is not None else [batch]
+    quantiles = torch.cat([volume.quantiles for volume in volumes])
+    code = generator.contrast(
+        torch.cat([volume.code_slices for volume in volumes]),
+        torch.cat([volume.code_places for volume in volumes]),
+        quantiles,
+    )
+    codes = (code.sample() if generator.training else code.mean).float()
+
+    def contrast(numbers: Tensor) -> Contrast:
+        return Contrast(codes[numbers], quantiles[numbers])
+
+    own, wanted = contrast(batch.source), contrast(batch.target)
+    aims = generator.curve(own, wanted).float()
+    curved = match(batch.values[batch.source], own.quantiles, aims).clamp(DARKEST, 1)
+    result = _slices(generator, batch, own, wanted, aims)
+    of_real = None
+    if real is not None:
+        own, wanted = contrast(len(batch.quantiles) + torch.arange(len(real.quantiles))), contrast(real.target)
+        of_real = _slices(generator, real, own, wanted, generator.curve(own, wanted).float())
+    return Forward(code, curved, result, of_real)
 
 
-def _update_generator(
-    networks: Networks, setup: HarmonizerTraining, batch: Batch, forward: Forward
+def _slices(
+    generator: Generator, batch: Batch | RealBatch, own: Contrast, wanted: Contrast, aims: Tensor
+) -> Result:
+    """Slices of a batch through curve and local curves; contrasts and `aims`, quantiles (P, Q), are those of pairs."""
+    image, pair = batch.image, batch.pair
+    curved = match(image.flatten(1), own.quantiles[pair], aims[pair]).clamp(DARKEST, 1).reshape(image.shape)
+    return generator(image, curved * (image > 0), batch.places, own.code[pair], wanted.code[pair])
+
+
+def generator_losses(
+    networks: Networks, weights: CurveWeights, batch: Batch, real: RealBatch | None, forward: Forward
+) -> dict[str, Tensor]:
+    """Parts of the generator's loss, each a scalar, by the names of their weights."""
+    inside = batch.image > 0
+    result = forward.result
+    error = (result.harmonized - batch.truth).abs()
+    log_error = result.log_error.float()
+    likelihood = log_error + (error.detach() + LEAST_ERROR) * (-log_error).exp()
+    losses = {
+        "local": error[inside].mean(),
+        "curve": F.l1_loss(forward.curved, batch.wanted),
+        "error": likelihood[inside].mean(),
+        "kl": (forward.code.kl() + result.anatomy.kl()).float(),
+    }
+    if weights.adversarial:
+        losses["adversarial"] = should_be(networks.discriminator(result.harmonized), 1.0)
+    if networks.site_head is not None:
+        losses["confusion"] = confusion_loss(networks.site_head(forward.real.anatomy.mean))
+    if "biology" in networks.modules:
+        losses["biological"] = networks.modules["biology"](forward.real.anatomy.mean, real.brain)
+    return losses
+
+
+def _site_step(networks: Networks, setup: HarmonizerTraining, data: Data, g: torch.Generator) -> None:
+    """The site head alone, on the features of the encoder as it is."""
+    batch, real = _draw(setup, data, g)
+    with torch.no_grad():
+        forward = run_batch(networks.generator, batch, real)
+    _update_site_head(networks, setup, real, forward.real)
+
+
+def _update_site_head(
+    networks: Networks, setup: HarmonizerTraining, real: RealBatch, result: Result
 ) -> dict[str, float]:
     with autocast(setup.device, setup.precision):
-        losses = generator_losses(networks, setup.weights, batch, forward)
-    heads = {"biological": "biology", "levels": "levels"}  # trained together with the encoder
-    trained = ["generator", *(heads[name] for name in losses if name in heads)]
-    networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
-    return {name: loss.item() for name, loss in losses.items()}
+        logits = networks.site_head(result.anatomy.mean.detach())
+        loss = domain_loss(logits, real.site)
+    networks.advance(loss, "site_head")
+    return {"site": loss.item(), "site_accuracy": accuracy(logits, real.site)}
 
 
-def _update_discriminator(networks: Networks, setup: HarmonizerTraining, forward: Forward) -> dict[str, float]:
-    with autocast(setup.device, setup.precision):
-        loss = discriminator_loss(networks.discriminator, forward.slices.target, forward.generated.detach())
-    networks.advance(loss, "discriminator")
-    return {"discriminator": loss.item()}
+def _draw(setup: HarmonizerTraining, data: Data, g: torch.Generator) -> tuple[Batch, RealBatch | None]:
+    batch = data.visits.batch(g)
+    real = None if data.real is None else data.real.batch(len(batch.quantiles), g)
+    return _to(batch, setup.device), None if real is None else _to(real, setup.device)
 
 
-def _example(batch: Batch, setup: HarmonizerTraining, g: torch.Generator, histogram: HistogramNet | None) -> Example:
-    example = make_example(batch, g, setup.paper_contrast, setup.architecture.prematch, histogram)
-    return Example(*(slices.to(setup.device) for slices in example))
-
-
-def _site_batches(
-    setup: HarmonizerTraining, pairs: Pairs, histogram: HistogramNet | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Slices as the generator will see them, and their sites; drawn from other random numbers than the training's."""
-    for step in range(setup.site_pretraining):
-        g = torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step)
-        batch = pairs.batch(setup.batch, g)
-        yield _example(batch, setup, g, histogram).seen, batch.site.to(setup.device)
-
-
-def _validation_examples(setup: HarmonizerTraining, pairs: Pairs, histogram: HistogramNet | None) -> list[Example]:
-    """The same ones whatever the seed of the training."""
-    g = torch.Generator().manual_seed(0)
-    batches = [pairs.batch(max(VALIDATION_BATCH, len(pairs.by_site)), g) for _ in range(VALIDATION_BATCHES)]
-    return [_example(batch, setup, g, histogram) for batch in batches]
+def _to(batch: Batch | RealBatch, device: str) -> Batch | RealBatch:
+    return type(batch)(*(tensor.to(device) for tensor in batch))
 
 
 @torch.inference_mode()
-def _validate(generator: Generator, examples: list[Example]) -> float:
-    """Mean over examples of the mean absolute error inside the brain."""
-    errors = [
-        _error(generator(slices.seen, generator.contrast(slices.reference).mean), slices.target) for slices in examples
-    ]
-    return float(np.mean(errors))
-
-
-def _error(image: Tensor, target: Tensor) -> float:
-    return (image - target).abs()[target > 0].mean().item()
+def validate(generator: Generator, examples: list[Batch], device: str = "cpu") -> dict[str, float]:
+    """Mean absolute errors on slices of persons that were not learned from: of the result, of the curve alone, of
+    histogram matching and of nothing done; and the mean of the errors to expect."""
+    rows = []
+    for example in examples:
+        batch = _to(example, device)
+        result = run_batch(generator, batch).result
+        inside, pair = batch.image > 0, batch.pair
+        quantiles = (batch.quantiles[batch.source[pair]], batch.quantiles[batch.target[pair]])
+        matched = match(batch.image.flatten(1), *quantiles).clamp(DARKEST, 1).reshape(batch.image.shape)
+        images = {
+            "held_out": result.harmonized,
+            "curve_only": result.curved,
+            "matching": matched,
+            "untouched": batch.image,
+        }
+        errors = {name: (image - batch.truth).abs()[inside].mean().item() for name, image in images.items()}
+        rows.append(errors | {"expected": (result.log_error.exp() - LEAST_ERROR)[inside].mean().item()})
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -57,7 +57,7 @@ def generator_losses(networks: Networks, weights: Weights, batch: Batch, forward
     mask = target > 0
     losses = {"l1": F.l1_loss(generated[mask], target[mask]), "kl": anatomy.kl() + contrast_code.kl()}
     if weights.adversarial:
-        losses["adversarial"] = _should_be(networks.discriminator(generated), 1.0)
+        losses["adversarial"] = should_be(networks.discriminator(generated), 1.0)
     if weights.ssim:
         with torch.autocast(generated.device.type, enabled=False):  # variances are small differences of large numbers
             losses["ssim"] = SSIMLoss(spatial_dims=2, data_range=1.0)(generated.float(), target)
@@ -76,8 +76,8 @@ def discriminator_loss(discriminator: Discriminator, real: Tensor, generated: Te
     They pass one after the other, so that the batch norm of neither knows of the other; the generator's own pass, too,
     holds generated ones alone.
     """
-    return 0.5 * (_should_be(discriminator(real), REAL) + F.softplus(discriminator(generated)).mean())
+    return 0.5 * (should_be(discriminator(real), REAL) + F.softplus(discriminator(generated)).mean())
 
 
-def _should_be(logits: Tensor, answer: float) -> Tensor:
+def should_be(logits: Tensor, answer: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, answer))

@@ -7,57 +7,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imunity_bids.models.imunity import Architecture, CodeHead, Discriminator, Generator
+from imunity_bids.models.heads import CodeHead, Discriminator
 from imunity_bids.training.biology import BiologicalHeads, Feature
-from imunity_bids.training.tissue_levels import LevelHeads
 
 LARGEST_GRADIENT = 5.0  # norm, to which it is clipped
 
 
 class Networks:
-    """Generator, discriminator and heads on the anatomy code: of the site, of biological features, of tissue levels.
+    """Generator, discriminator and heads on the anatomy code: of the site and of biological features.
 
     Parameters
     ----------
-    architecture
-        Of the generator.
-    crop
-        Pixels of a side of the slices; the site head and the biological heads see codes of this size only.
+    generator
+        Either of the two kinds.
+    code
+        Channels, height and width of the anatomy code of a slice in training.
     sites
         How many the site head tells; fewer than two: there is none.
     features
         One biological head for each.
-    levels
-        Whether there are heads of tissue levels.
+    adversarial
+        Whether there is a discriminator.
     rate, steps
         Highest learning rate of one cycle, and its length in updates.
+    betas
+        Of Adam.
     """
 
     def __init__(
         self,
-        architecture: Architecture,
-        crop: int,
+        generator: nn.Module,
+        code: tuple[int, int, int],
         sites: int = 0,
         features: tuple[Feature, ...] = (),
-        levels: bool = False,
+        adversarial: bool = True,
         rate: float = 1e-3,
         steps: int = 1,
         device: str = "cpu",
+        betas: tuple[float, float] = (0.5, 0.999),
     ):
-        code = (architecture.code_channels, crop // architecture.multiple, crop // architecture.multiple)
-        self.generator = Generator(architecture).to(device, memory_format=torch.channels_last)
-        self.discriminator = Discriminator().to(device)
+        self.generator = generator.to(device, memory_format=torch.channels_last)
+        self.modules: dict[str, nn.Module] = {"generator": self.generator}
+        self.discriminator = Discriminator().to(device) if adversarial else None
         self.site_head = CodeHead(code, sites).to(device) if sites > 1 else None
-        self.modules: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
+        if self.discriminator is not None:
+            self.modules["discriminator"] = self.discriminator
         if self.site_head is not None:
             self.modules["site_head"] = self.site_head
         if features:
             self.modules["biology"] = BiologicalHeads(list(features), code).to(device)
-        if levels:
-            self.modules["levels"] = LevelHeads(architecture.code_channels).to(device)
         self.optimisers = {
-            name: torch.optim.Adam(module.parameters(), lr=rate, betas=(0.5, 0.999))
-            for name, module in self.modules.items()
+            name: torch.optim.Adam(module.parameters(), lr=rate, betas=betas) for name, module in self.modules.items()
         }
         self.schedules = {
             name: torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps + 1, pct_start=0.05, cycle_momentum=False)

@@ -1,0 +1,134 @@
+"""Our generators on a volume: codes and curves from every second voxel, applied to all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imunity_bids.harmonize.slices import Compute, pad_to_multiple, to_slices
+from imunity_bids.models.card import AXES
+from imunity_bids.models.imunity import (
+    COARSE,
+    CODE_STEP,
+    DARKEST,
+    LEAST_ERROR,
+    Contrast,
+    Generator,
+    box_places,
+    look_up,
+    slice_places,
+)
+from imunity_bids.models.quantiles import match, quantiles
+
+FINE = 1025  # intensities at which the curve for the whole brain is tabulated
+SLAB = 16  # slices of full resolution that are done at once: what lies in the processor's cache
+RIM = 4  # coarse slices at the ends of a brain that the contrast encoder does not see
+QUARTER = 4  # local curves come at a quarter of the coarse resolution
+
+
+def coarse_quantiles(brain: np.ndarray) -> Tensor:
+    """Of a brain in its box, 0 outside, by every second voxel along each axis: (Q,)."""
+    seen = _coarse(brain)
+    return quantiles(torch.from_numpy(seen[seen > 0]))
+
+
+@torch.inference_mode()
+def contrast_code(brain: np.ndarray, generator: Generator, axis: str, count: int) -> Tensor:
+    """Code (1, C) of a white-striped brain in its box, 0 outside, from `count` slices evenly along the brain."""
+    seen = _coarse(brain)
+    places, along = _places(seen), AXES.index(axis)
+    last = seen.shape[along] - 1
+    rim = min(RIM, last // 2)
+    edges = np.linspace(rim, last + 1 - rim, count + 1)
+    numbers = ((edges[:-1] + edges[1:]) / 2).astype(int).tolist()
+    slices = to_slices(seen, axis)[numbers, 0]
+    where = torch.stack([slice_places(places, along, number) for number in numbers])
+    slices, where = (t[..., ::CODE_STEP, ::CODE_STEP] for t in (slices, where))
+    device = next(generator.parameters()).device
+    known = coarse_quantiles(brain)[None]
+    return generator.contrast(slices[None].to(device), where[None].to(device), known.to(device)).mean.float().cpu()
+
+
+def harmonize_axis(
+    brain: np.ndarray, generator: Generator, axis: str, own: Contrast, wanted: Contrast, compute: Compute
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One axis: the brain after the curve for all of it, after the local curves, too, and the error to expect.
+
+    The first two have the shape of `brain`, the error that of every second voxel of it; float32.
+    """
+    with torch.inference_mode():
+        curve = _curve(generator, own, wanted)
+        seen = _coarse(brain)
+        change, error = compute.with_fallback(lambda: _maps(seen, curve, generator, axis, own, wanted, compute))
+        curved = _apply(curve, torch.from_numpy(brain)).numpy()
+        harmonized = _with_local_change(curved, change, axis)
+    return curved, harmonized, np.ascontiguousarray(np.moveaxis(error.numpy(), 0, AXES.index(axis)))
+
+
+def at_full_resolution(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Every second voxel -> all of them, linear, (X, Y, Z)."""
+    size = [COARSE * n for n in volume.shape]
+    full = F.interpolate(torch.from_numpy(volume)[None, None], size=size, mode="trilinear")[0, 0]
+    return full.numpy()[tuple(slice(n) for n in shape)]
+
+
+def _coarse(brain: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(brain[::COARSE, ::COARSE, ::COARSE])
+
+
+def _places(seen: np.ndarray) -> list[Tensor]:
+    return box_places((0, 0, 0), [n - 1 for n in seen.shape], seen.shape)
+
+
+def _curve(generator: Generator, own: Contrast, wanted: Contrast) -> Tensor:
+    """(FINE,): what becomes of evenly spaced intensities."""
+    device = next(generator.parameters()).device
+    aims = generator.curve(*(Contrast(*(part.to(device) for part in side)) for side in (own, wanted))).float().cpu()
+    return match(torch.linspace(0, 1, FINE)[None], own.quantiles, aims).clamp(DARKEST, 1)[0]
+
+
+def _apply(curve: Tensor, values: Tensor) -> Tensor:
+    """The background stays 0."""
+    position = values * (FINE - 1)
+    left = position.long().clamp(max=FINE - 2)
+    return torch.lerp(curve[left], curve[left + 1], position - left) * (values > 0)
+
+
+def _maps(
+    seen: np.ndarray, curve: Tensor, generator: Generator, axis: str, own: Contrast, wanted: Contrast, compute: Compute
+) -> tuple[Tensor, Tensor]:
+    """Local changes (N, K, h, w) at a quarter of the coarse resolution; error (N, H, W) at the coarse one."""
+    generator.to(compute.device)
+    slices = to_slices(seen, axis)
+    height, width = slices.shape[-2:]
+    places, along = _places(seen), AXES.index(axis)
+    where = torch.stack([slice_places(places, along, number) for number in range(len(slices))])
+    slices, where = (pad_to_multiple(part, generator.architecture.multiple) for part in (slices, where))
+    codes = [side.code.to(compute.device) for side in (own, wanted)]
+    changes, errors = [], []
+    for image, place in zip(slices.split(compute.batch), where.split(compute.batch), strict=True):
+        image, place = image.to(compute.device), place.to(compute.device)
+        curved = _apply(curve.to(compute.device), image)
+        with compute.autocast():
+            change, error, _ = generator.maps(image, curved, place, *(code.expand(len(image), -1) for code in codes))
+        error = F.interpolate(error, size=image.shape[-2:], mode="bilinear")
+        changes.append(change.cpu())
+        errors.append((look_up(error, curved).exp() - LEAST_ERROR).clamp(min=0)[:, 0, :height, :width].cpu())
+    return torch.cat(changes), torch.cat(errors)
+
+
+def _with_local_change(curved: np.ndarray, change: Tensor, axis: str) -> np.ndarray:
+    """The brain after its local curves; `change` is (N, K, h, w) for every second slice."""
+    slices = to_slices(curved, axis)
+    count, (height, width) = len(slices), slices.shape[-2:]
+    flat = change.flatten(1).T[None]  # along the axis first, where the maps are small
+    fine = F.interpolate(flat, size=COARSE * len(change), mode="linear")[0].T[:count]
+    fine = fine.reshape(count, *change.shape[1:])
+    size = [QUARTER * COARSE * n for n in change.shape[-2:]]
+    for start in range(0, count, SLAB):
+        part = slices[start : start + SLAB]
+        local = F.interpolate(fine[start : start + SLAB], size=size, mode="bilinear")[..., :height, :width]
+        part.copy_((part + look_up(local, part)).clamp(DARKEST, 1) * (part > 0))
+    return np.moveaxis(slices[:, 0].numpy(), 0, AXES.index(axis))
