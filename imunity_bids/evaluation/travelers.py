@@ -24,6 +24,7 @@ from imunity_bids.hashes import sha256
 from imunity_bids.metrics import similarity
 from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.bundle import load_bundle
+from imunity_bids.image.template import load_template
 from imunity_bids.simulation.persons import take_apart
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
 from imunity_bids.simulation.visits import Visit, visit
@@ -185,7 +186,8 @@ def _make_visits(path: Path, name: str, folder: Path, seed: int, scanners: tuple
     mask = np.asarray(nib.load(mask_path).dataobj) > 0
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     mask = mask[box]
-    person = take_apart(name, brain.slicer[box], mask)
+    cut = brain.slicer[box]
+    person = take_apart(name, cut, mask, load_template().core_on(cut))
     arrays = {"mask": mask}
     for scanner in scanners:
         scan, truth = visit(person, scanner, seed)

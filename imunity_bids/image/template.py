@@ -47,6 +47,16 @@ class Template:
         low, high = np.array(CORE) * white_stripe(data, self.mask).peak
         return ndimage.binary_erosion((data > low) & (data < high) & self.mask)
 
+    def core_on(self, image: nib.Nifti1Image) -> np.ndarray | None:
+        """The white core on the grid of an image that was cut out of this space; None where it is on another grid."""
+        offset = np.linalg.inv(self.brain.affine) @ image.affine
+        start = np.rint(offset[:3, 3]).astype(int)
+        stop = start + image.shape[:3]
+        same = np.allclose(offset[:3, :3], np.eye(3), atol=1e-3) and np.allclose(offset[:3, 3], start, atol=0.01)
+        if not same or (start < 0).any() or (stop > self.white_core.shape).any():
+            return None
+        return self.white_core[tuple(slice(low, high) for low, high in zip(start, stop, strict=True))]
+
 
 @lru_cache(maxsize=2)
 def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
