@@ -21,10 +21,10 @@ from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
 from imunity_bids.harmonize.inference import Compute, harmonize, intensity_quantiles
 from imunity_bids.harmonize.references import reference_scan
 from imunity_bids.hashes import sha256
+from imunity_bids.image.template import load_template
 from imunity_bids.metrics import similarity
 from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.bundle import load_bundle
-from imunity_bids.image.template import load_template
 from imunity_bids.simulation.persons import take_apart
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
 from imunity_bids.simulation.visits import Visit, visit

@@ -1,9 +1,9 @@
 """The bias field of a brain, told by its white matter.
 
-White matter is one tissue, so what varies smoothly in it is the field. Dawant 1993 (doi:10.1109/42.251128) fits a smooth
-surface to points of white matter, Wells 1996 (doi:10.1109/42.511747) finds the points and the field in turns. Here the
-template says where white matter may lie (once the brain is registered), and even surroundings where a voxel is well
-inside a tissue.
+White matter is one tissue, so what varies smoothly in it is the field. Dawant 1993 (doi:10.1109/42.251128) fits a
+smooth surface to points of white matter, Wells 1996 (doi:10.1109/42.511747) finds the points and the field in turns.
+Here the template says where white matter may lie (once the brain is registered), and even surroundings say where a
+voxel is well inside a tissue.
 """
 
 from __future__ import annotations
@@ -213,4 +213,3 @@ def _cosines(position: np.ndarray, length: int, highest: int) -> np.ndarray:
     """Cosines of order 0 to `highest` over a box of `length` voxels and its margin, at positions (n,): (n, K)."""
     across = (position / max(length - 1, 1) + MARGIN) / (1 + 2 * MARGIN)
     return np.cos(np.pi * np.arange(highest + 1) * across[:, None])
-

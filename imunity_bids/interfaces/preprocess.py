@@ -179,7 +179,7 @@ class _StripeInputs(Inputs):
 
 class _StripeOutputs(TraitedSpec):
     out_file = File(desc="brain in [0, 1], white matter at 0.7")
-    info = traits.Dict(desc="peak, width, scale, share clipped, level of the white core")
+    info = traits.Dict(desc="peak, width, scale, share clipped, white core against the histogram")
 
 
 class WhiteStripe(Interface):
@@ -192,7 +192,7 @@ class WhiteStripe(Interface):
         """See `image.white_stripe`."""
         from imunity_bids.image.bias_field import overlaps
         from imunity_bids.image.template import load_template
-        from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
+        from imunity_bids.image.white_stripe import to_model_scale, white_stripe
 
         image, data = load(self.inputs.in_file)
         mask = load(self.inputs.mask)[1] > 0
@@ -200,6 +200,5 @@ class WhiteStripe(Interface):
         core = template.white_core & mask
         stripe = white_stripe(data, mask, core if overlaps(mask, template) else None)
         scaled, clipped = to_model_scale(data, mask, stripe)
-        level = float(np.median(scaled[core])) / WHITE_MATTER if core.any() else 0.0
-        info = {**asdict(stripe), "scale": stripe.scale, "clipped": clipped, "white_core_level": level}
+        info = asdict(stripe) | {"scale": stripe.scale, "agrees": stripe.agrees, "clipped": clipped}
         return {"out_file": save(folder / "striped.nii", scaled, image), "info": info}

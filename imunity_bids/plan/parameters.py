@@ -43,6 +43,7 @@ def parameters(
         "reference": {"label": reference.label, "kind": reference.kind, "sha256": reference.sha256},
         "slices": settings.reference_slices,
         "spaces": sorted(settings.output_spaces),
+        "bias_field": settings.save_bias_field,
     }
 
 

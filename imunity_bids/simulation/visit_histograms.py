@@ -112,7 +112,8 @@ def _visit(sample: _Sample, table: np.ndarray, rng: np.random.Generator) -> tupl
     image *= 1 + rng.uniform(0, RESIDUAL_RECEIVE) * residual_receive_field(sample.position, rng)
     noise = rng.uniform(*NOISE) * rng.standard_normal((2, len(image)))
     noisy = np.hypot(image + noise[0], noise[1]).astype(np.float32)[:, None, None]  # Rician; a volume one voxel thick
-    stripe = white_stripe(noisy, np.ones_like(noisy, bool))
+    core = (sample.tissue == 2)[:, None, None]  # instead of the template's: these voxels have lost their places
+    stripe = white_stripe(noisy, np.ones_like(noisy, bool), core)
     scan = to_model_scale(noisy, np.ones_like(noisy, bool), stripe)[0].ravel()
 
     weight = np.exp(TISSUE_SPREAD * rng.standard_normal(3))[sample.tissue]

@@ -29,8 +29,8 @@ _EXTRACTION = {
 _N4 = "Intensity non-uniformity was corrected with N4 (Tustison et al. 2010)."
 _FIELD = {
     "white-matter": (
-        "Intensity non-uniformity was corrected by a smooth field through white matter, which a model of tissues and the "
-        "template find together (after Dawant et al. 1993 and Wells et al. 1996; N4, Tustison et al. 2010, where the "
+        "Intensity non-uniformity was corrected by a smooth field through white matter, which a model of tissues "
+        "and the template find together (after Dawant et al. 1993 and Wells et al. 1996; N4, Tustison et al. 2010, where the "
         "registration failed)."
     ),
     "plain": _N4,
