@@ -79,6 +79,17 @@ def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
     return _template(name, nib.load(head), nib.load(mask))
 
 
+def white_core_of(name: str, image: nib.Nifti1Image) -> np.ndarray | None:
+    """White core on the grid of a derivative by its file's name, `…_space-LABEL_…`; None where the template is unknown.
+
+    Only the default and the built-in template are known by their labels.
+    """
+    found = re.search(r"_space-([A-Za-z0-9]+)_", name)
+    if not found or found[1] not in (DEFAULT_TEMPLATE, BUILT_IN):
+        return None
+    return load_template(found[1]).core_on(image)
+
+
 def built_in() -> Template:
     """ICBM 152 2009a symmetric, which nilearn carries: needs no network."""
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template

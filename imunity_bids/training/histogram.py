@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from imunity_bids.bids.outputs import write_atomically
+from imunity_bids.image.template import white_core_of
 from imunity_bids.models.histogram import HistogramNet
 from imunity_bids.simulation.persons import Person, take_apart
 from imunity_bids.simulation.visit_histograms import Visits, partner, simulate_visits, truth
@@ -110,13 +111,15 @@ def make_people(brains: list[Brain], folder: Path, jobs: int) -> list[Person]:
 
 def _person(brain: Brain, folder: Path) -> Person:
     file = folder / f"{_content(brain)}.npz"
-    affine = np.diag([*brain.zooms, 1.0])
+    affine = np.diag([*brain.zooms, 1.0]) if brain.affine is None else brain.affine
     mask = ndimage.binary_fill_holes((brain.volume > 0).numpy())  # the darkest CSF may be 0
+    image = nib.Nifti1Image(brain.volume.float().numpy(), affine)
+    core = white_core_of(brain.name, image)
     if file.exists():
         with np.load(file) as stored:
             fractions, texture = (stored[name].astype(np.float32) for name in ("fractions", "texture"))
-        return Person(brain.name, affine, fractions, texture, mask)
-    person = take_apart(brain.name, nib.Nifti1Image(brain.volume.float().numpy(), affine), mask)
+        return Person(brain.name, affine, fractions, texture, mask, core)
+    person = take_apart(brain.name, image, mask, core)
     arrays = {"fractions": person.fractions.astype(np.float16), "texture": person.texture.astype(np.float16)}
     write_atomically(file, lambda path: np.savez(path, **arrays))
     return person
@@ -125,5 +128,5 @@ def _person(brain: Brain, folder: Path) -> Person:
 def _content(brain: Brain) -> str:
     """Hash of intensities, shape and voxel size: two sites may have a sub-01 each, and one brain two names."""
     values = brain.volume.contiguous().numpy()
-    about = f"{values.shape} {values.dtype} {[float(zoom) for zoom in brain.zooms]}"
+    about = f"texture without leftovers {values.shape} {values.dtype} {[float(zoom) for zoom in brain.zooms]}"
     return hashlib.sha256(about.encode() + values.tobytes()).hexdigest()[:32]

@@ -29,9 +29,9 @@ _EXTRACTION = {
 _N4 = "Intensity non-uniformity was corrected with N4 (Tustison et al. 2010)."
 _FIELD = {
     "white-matter": (
-        "Intensity non-uniformity was corrected by a smooth field through white matter, which a model of tissues "
-        "and the template find together (after Dawant et al. 1993 and Wells et al. 1996; N4, Tustison et al. 2010, where the "
-        "registration failed)."
+        "Intensity non-uniformity was corrected by a smooth field through white matter, which a model of tissues and "
+        "the template find together (after Dawant et al. 1993 and Wells et al. 1996; where the registration failed, by "
+        "N4, Tustison et al. 2010)."
     ),
     "plain": _N4,
     "none": "Intensity non-uniformity was not corrected.",
