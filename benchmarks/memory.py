@@ -55,17 +55,13 @@ def main() -> None:
             scan = conform["out_file"]
             brain, peaks["brain"] = measured("ExtractBrain", folder, in_file=scan)
             mask = brain["out_file"]
-            bias, peaks["bias"] = measured("CorrectBias", folder, in_file=scan, mask=mask)
-            moved, peaks["register"] = measured(
-                "Register", folder, in_file=bias["out_file"], mask=mask, template=options.template
-            )
-            where = {name: moved[name] for name in ("forward", "backward")}
-            files = {"corrected": bias["out_file"], "moved": moved["out_file"], "moved_mask": moved["mask"]}
-            _, peaks["refine"] = measured(
-                "RefineBias", folder, conformed=scan, mask=mask, template=options.template, **files, **where
+            moved, peaks["register"] = measured("Register", folder, in_file=scan, mask=mask, template=options.template)
+            where = {name: moved[name] for name in ("forward", "backward", "overlap")}
+            bias, peaks["bias"] = measured(
+                "CorrectBias", folder, in_file=scan, mask=mask, template=options.template, **where
             )
             stripe, peaks["stripe"] = measured(
-                "WhiteStripe", folder, in_file=moved["out_file"], mask=moved["mask"], template=options.template
+                "WhiteStripe", folder, in_file=bias["moved"], mask=moved["mask"], template=options.template
             )
             bundle = str(find_bundle("imunity"))
             _, peaks["models"] = measured(

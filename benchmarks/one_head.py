@@ -47,14 +47,11 @@ def main() -> None:
 
             conformed = timed("conform", steps.Conform(in_file=str(image)))["out_file"]
             mask = timed("brain", steps.ExtractBrain(in_file=conformed))["out_file"]
-            bias = timed("bias", steps.CorrectBias(in_file=conformed, mask=mask))["out_file"]
-            moved = timed("register", steps.Register(in_file=bias, mask=mask, template=options.template))
-            refine = steps.RefineBias(
-                conformed=conformed, corrected=bias, mask=mask, moved=moved["out_file"], moved_mask=moved["mask"],
-                forward=moved["forward"], backward=moved["backward"], template=options.template,
-            )  # fmt: skip
-            even = timed("refine", refine)["moved"]
-            striped = timed("stripe", steps.WhiteStripe(in_file=even, mask=moved["mask"], template=options.template))
+            moved = timed("register", steps.Register(in_file=conformed, mask=mask, template=options.template))
+            where = {name: moved[name] for name in ("forward", "backward", "overlap")}
+            bias = timed("bias", steps.CorrectBias(in_file=conformed, mask=mask, template=options.template, **where))
+            stripe = steps.WhiteStripe(in_file=bias["moved"], mask=moved["mask"], template=options.template)
+            striped = timed("stripe", stripe)
             models = Harmonize(in_file=striped["out_file"], mask=moved["mask"], model=bundle, reference_label="default")
             timed("models", models)
             total = sum(seconds.values())

@@ -31,6 +31,8 @@ class Settings:
     brain_border: float = 0.0
     synthstrip_model: Path | None = None
     registration: str = "affine"
+    bias_correction: str = "white-matter"
+    save_bias_field: bool = False
     template: str = DEFAULT_TEMPLATE
     output_spaces: tuple[str, ...] = ("template",)
     device: str = "auto"

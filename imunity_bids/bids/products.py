@@ -39,6 +39,11 @@ class Products:
         return self._native("T1w", "preproc")
 
     @property
+    def field(self) -> Path:
+        """The bias field that was taken out: raw = field × native_t1w."""
+        return self._native("T1w", "biasfield")
+
+    @property
     def template_mask(self) -> Path:
         """Brain mask in template space."""
         return self._in_template("mask", "brain")
@@ -70,9 +75,10 @@ class Products:
         """Expected error of that harmonized brain."""
         return self._in_template("T1w", UNCERTAINTY + description.removeprefix(HARMONIZED))
 
-    def files(self, descriptions: list[str], native: bool) -> list[Path]:
-        """All that must be there once the image is done."""
+    def files(self, descriptions: list[str], native: bool, field: bool = False) -> list[Path]:
+        """All that must be there once the image is done; `native`, `field`: what the user asked for besides."""
         images = [self.native_mask, self.native_t1w, self.template_mask, self.template_t1w]
+        images += [self.field] if field else []
         for description in descriptions:
             images += [self.harmonized(description), self.uncertainty(description)]
             images += [self.native_harmonized(description)] if native else []
@@ -85,7 +91,7 @@ class Products:
         return sorted(path for path in pattern.parent.glob(pattern.name) if path not in own)
 
     def unmark(self, descriptions: list[str]) -> None:
-        """Take the marks away, and what lies on the native grid, since it may not be made again."""
+        """Take the marks away, and what was made on request, since it may not be made again."""
         for description in descriptions:
             sidecar_of(self.harmonized(description)).unlink(missing_ok=True)
             for path in (native := self.native_harmonized(description), sidecar_of(native)):

@@ -16,6 +16,7 @@ DESCRIPTIONS = {
     "brain": "Brain mask: brain, inner CSF and a rim of 2 mm",
     "preproc": "Bias-corrected, on the scan's own voxels with axes in RAS order; in template space also stripped and "
     "white-striped, white matter at 0.7",
+    "biasfield": "Bias field that was taken out, on the scan's own voxels: the scan is this times desc-preproc",
     "harmonized": "Harmonized to the reference by ImUnity, median of three axes, white matter at about 0.7",
     "uncertainty": "Expected absolute error, in the unit of the harmonized image, from the spread of the three axes' "
     "models and what the other networks of the bundle expect",
@@ -81,7 +82,7 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, methods: str) -> None:
 
 
 def descriptions(output_dir: Path) -> dict[str, str]:
-    """Text for every `desc-` label that stands in the output folder, and for the four that always may."""
+    """Text for every `desc-` label that stands in the output folder, and for those that always may."""
     texts = dict(DESCRIPTIONS)
     for path in output_dir.glob("sub-*/**/anat/*_desc-*+*.nii.gz"):
         label = path.name.rpartition("_desc-")[2].partition("_")[0]

@@ -80,6 +80,11 @@ def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--synthstrip-model", type=Path, metavar="FILE", help="SynthStrip's weights")
     group.add_argument("--registration", choices=("affine", "rigid"), default="affine", help="to the template")
     group.add_argument(
+        "--bias-correction", choices=("white-matter", "plain", "none"), default="white-matter",
+        help="white-matter: a smooth field through white matter; plain: N4",
+    )  # fmt: skip
+    group.add_argument("--save-bias-field", action=FLAG, default=False, help="write the field, on the scan's voxels")
+    group.add_argument(
         "--template", default=DEFAULT_TEMPLATE, metavar="NAME",
         help="TemplateFlow name, NAME:cohort-N, or MNI152NLin2009aSym, which is built in",
     )  # fmt: skip

@@ -21,6 +21,7 @@ from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
 from imunity_bids.harmonize.inference import Compute, harmonize, intensity_quantiles
 from imunity_bids.harmonize.references import reference_scan
 from imunity_bids.hashes import sha256
+from imunity_bids.image.template import white_core_of
 from imunity_bids.metrics import similarity
 from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.bundle import load_bundle
@@ -185,7 +186,8 @@ def _make_visits(path: Path, name: str, folder: Path, seed: int, scanners: tuple
     mask = np.asarray(nib.load(mask_path).dataobj) > 0
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     mask = mask[box]
-    person = take_apart(name, brain.slicer[box], mask)
+    cut = brain.slicer[box]
+    person = take_apart(name, cut, mask, white_core_of(path.name, cut))
     arrays = {"mask": mask}
     for scanner in scanners:
         scan, truth = visit(person, scanner, seed)

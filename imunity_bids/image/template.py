@@ -47,6 +47,16 @@ class Template:
         low, high = np.array(CORE) * white_stripe(data, self.mask).peak
         return ndimage.binary_erosion((data > low) & (data < high) & self.mask)
 
+    def core_on(self, image: nib.Nifti1Image) -> np.ndarray | None:
+        """The white core on the grid of an image that was cut out of this space; None where it is on another grid."""
+        offset = np.linalg.inv(self.brain.affine) @ image.affine
+        start = np.rint(offset[:3, 3]).astype(int)
+        stop = start + image.shape[:3]
+        same = np.allclose(offset[:3, :3], np.eye(3), atol=1e-3) and np.allclose(offset[:3, 3], start, atol=0.01)
+        if not same or (start < 0).any() or (stop > self.white_core.shape).any():
+            return None
+        return self.white_core[tuple(slice(low, high) for low, high in zip(start, stop, strict=True))]
+
 
 @lru_cache(maxsize=2)
 def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
@@ -67,6 +77,17 @@ def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
     head = _fetch(space, required=False, desc="brain", suffix="T1w", **entities)
     head = head or _fetch(space, desc=None, suffix="T1w", **entities)
     return _template(name, nib.load(head), nib.load(mask))
+
+
+def white_core_of(name: str, image: nib.Nifti1Image) -> np.ndarray | None:
+    """White core on the grid of a derivative by its file's name, `…_space-LABEL_…`; None where the template is unknown.
+
+    Only the default and the built-in template are known by their labels.
+    """
+    found = re.search(r"_space-([A-Za-z0-9]+)_", name)
+    if not found or found[1] not in (DEFAULT_TEMPLATE, BUILT_IN):
+        return None
+    return load_template(found[1]).core_on(image)
 
 
 def built_in() -> Template:

@@ -25,7 +25,13 @@ class WhiteStripe:
     peak: float
     width: float  # full width at half maximum, from the bright side: the dark side runs into gray matter
     zero: float  # intensity that becomes 0
-    from_template: bool = False  # the peak of the voxels where the template has white matter
+    from_template: bool = False  # the level of the voxels where the template has white matter
+    core_level: float = 0.0  # level of these voxels / last peak of the whole brain's histogram; 0: one is unknown
+
+    @property
+    def agrees(self) -> bool:
+        """True where the histogram's last peak can be that of the template's white matter."""
+        return self.core_level > 0 and AGREES[0] <= 1 / self.core_level <= AGREES[1]
 
     @property
     def scale(self) -> float:
@@ -45,13 +51,14 @@ def smoothed_histogram(values: np.ndarray, top: float | None = None) -> tuple[np
 
 
 def white_stripe(data: np.ndarray, mask: np.ndarray, core: np.ndarray | None = None) -> WhiteStripe:
-    """Find the white-matter peak of a T1w image: the last peak of the histogram inside the brain that is not rare.
+    """Find the white-matter peak of a T1w image.
 
     Parameters
     ----------
     core
-        Where white matter is known to lie (bool), from the template. Where the peak cannot be that of white matter,
-        with a strong field or an odd contrast, the peak of these voxels' own histogram takes its place.
+        Where white matter is known to lie (bool), from the template: the level is that of these voxels, and the last
+        peak of the brain's histogram that is not rare is the check. Without it, or with too few voxels, that peak is
+        the level.
 
     Raises
     ------
@@ -62,25 +69,24 @@ def white_stripe(data: np.ndarray, mask: np.ndarray, core: np.ndarray | None = N
     values = data[inner if inner.sum() > ENOUGH else mask]
     index, centres, density = _last_peak(values)
     white = data[mask & core] if core is not None else np.array([])
-    from_template = len(white) >= ENOUGH and not (index is not None and _agree(float(centres[index]), white))
-    if from_template:
-        centres, density = smoothed_histogram(white)
-        index = int(density.argmax())
-    if index is None:
-        raise DataUnusable("the histogram of the brain has no white-matter peak")
-    peak = float(centres[index])
+    last = float(centres[index]) if index is not None else None
+    zero = float(min(0.0, values.min()))
+    if len(white) < ENOUGH:
+        if index is None:
+            raise DataUnusable("the histogram of the brain has no white-matter peak")
+        return WhiteStripe(last, _width(centres, density, index), zero)
+    level = float(np.median(white))
+    if not level > zero:
+        raise DataUnusable("white matter is as dark as what surrounds the brain")
+    centres, density = smoothed_histogram(white)
+    core_level = level / last if last else 0.0
+    return WhiteStripe(level, _width(centres, density, int(density.argmax())), zero, True, core_level)
+
+
+def _width(centres: np.ndarray, density: np.ndarray, index: int) -> float:
+    """Full width at half maximum of the peak at `index`, from its bright side."""
     below_half = int(np.argmax(np.append(density[index:], 0) < density[index] / 2)) - 1
-    return WhiteStripe(
-        peak=peak,
-        width=2 * float(centres[index + below_half] - peak),
-        zero=float(min(0.0, values.min())),
-        from_template=from_template,
-    )
-
-
-def _agree(peak: float, white: np.ndarray) -> bool:
-    """True where a peak can be that of the voxels of white matter."""
-    return AGREES[0] <= peak / max(float(np.median(white)), 1e-6) <= AGREES[1]
+    return 2 * float(centres[index + below_half] - centres[index])
 
 
 def _last_peak(values: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:

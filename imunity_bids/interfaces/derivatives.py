@@ -34,7 +34,9 @@ class _PreprocInputs(_Common):
     native_t1w = File(exists=True, mandatory=True, desc="bias-corrected image")
     template_t1w = File(exists=True, mandatory=True, desc="white-striped brain")
     forward = File(exists=True, mandatory=True, desc="image to template")
+    field = File(desc="bias field, where it is to be written")
     brain = traits.Dict(mandatory=True, desc="what extraction says of its mask")
+    bias = traits.Dict(mandatory=True, desc="how the field was found")
     stripe = traits.Dict(mandatory=True)
     descriptions = traits.List(traits.Str, mandatory=True, desc="desc- of the harmonized images to come")
 
@@ -67,7 +69,7 @@ class WritePreprocessed(_Writer):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """Names: DESIGN, section 4."""
-        from imunity_bids.bids.outputs import write_atomically
+        from imunity_bids.bids.outputs import sidecar_of, write_atomically
         from imunity_bids.bids.sidecars import image_sidecar
 
         given = self.inputs
@@ -85,8 +87,14 @@ class WritePreprocessed(_Writer):
         fields = image_sidecar("brain", [raw], None, raw) | {"Type": "Brain"}
         mask = write(products.native_mask, given.native_mask, fields, np.uint8, 1)
         fields = image_sidecar("preproc", [raw, mask], None, raw)
-        fields["SkullStripped"] = given.brain["method"] == "none"
+        fields |= {"SkullStripped": given.brain["method"] == "none", "BiasFieldCorrection": given.bias["method"]}
         preproc = write(products.native_t1w, given.native_t1w, fields, np.float32, 1)
+        for path in (products.field, sidecar_of(products.field)):
+            path.unlink(missing_ok=True)  # an earlier run's is that of another image
+        if given.field:
+            fields = image_sidecar("biasfield", [raw, mask], None, raw)
+            fields |= {"SkullStripped": False, "BiasFieldCorrection": given.bias["method"]}
+            write(products.field, given.field, fields, np.float32, 1)
         fields = image_sidecar("brain", [mask], given.template, raw) | {"Type": "Brain"}
         moved = write(products.template_mask, given.template_mask, fields, np.uint8, 4)
         fields = image_sidecar("preproc", [preproc, moved], given.template, raw)
@@ -169,7 +177,7 @@ class WriteHarmonized(_Writer):
         numbers = {
             **given.brain["measures"],
             **given.registration,
-            "white_core_level": given.stripe["white_core_level"],
+            "white_core_level": given.stripe["core_level"],
             "clipped": given.stripe["clipped"],
             "white_matter_peak": given.stripe["peak"],
             "white_matter_width": given.stripe["width"],
@@ -217,6 +225,7 @@ def _white_stripe(stripe: dict[str, Any]) -> dict[str, Any]:
     return {
         "Peak": stripe["peak"],
         "PeakFrom": "the template's white matter" if stripe["from_template"] else "the last peak of the histogram",
+        "HistogramAgrees": stripe["agrees"],
         "Width": stripe["width"],
         "Scale": stripe["scale"],
         "PeakValue": 0.7,

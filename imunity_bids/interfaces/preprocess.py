@@ -77,32 +77,8 @@ class ExtractBrain(Interface):
         }
 
 
-class _BiasInputs(Inputs):
-    in_file = File(exists=True, mandatory=True, desc="conformed image")
-    mask = File(exists=True, mandatory=True)
-
-
-class _BiasOutputs(TraitedSpec):
-    out_file = File(desc="image without bias field, float32")
-
-
-class CorrectBias(Interface):
-    """N4."""
-
-    input_spec = _BiasInputs
-    output_spec = _BiasOutputs
-
-    def work(self, folder: Path) -> dict[str, Any]:
-        """See `image.ants_bridge`."""
-        from imunity_bids.image.ants_bridge import bias_corrected
-
-        image, _ = load(self.inputs.in_file)
-        mask = load(self.inputs.mask)[1] > 0
-        return {"out_file": save(folder / "n4.nii", bias_corrected(image, mask), image)}
-
-
 class _RegisterInputs(Inputs):
-    in_file = File(exists=True, mandatory=True, desc="bias-corrected image")
+    in_file = File(exists=True, mandatory=True, desc="conformed image")
     mask = File(exists=True, mandatory=True)
     template = traits.Str(mandatory=True)
     kind = traits.Enum("affine", "rigid", usedefault=True)
@@ -110,10 +86,10 @@ class _RegisterInputs(Inputs):
 
 
 class _RegisterOutputs(TraitedSpec):
-    out_file = File(desc="brain in template space, float32, not yet masked")
     mask = File(desc="mask in template space, uint8")
     forward = File(desc="ITK transform, image to template")
     backward = File(desc="ITK transform, template to image")
+    overlap = traits.Float(desc="Dice of the brain mask and the template's")
     info = traits.Dict(desc="correlation with the template, overlap of the masks")
 
 
@@ -134,62 +110,64 @@ class Register(Interface):
         mask = load(self.inputs.mask)[1] > 0
         brain = type(image)(data * mask, image.affine)
         forward, backward = register(brain, template.brain, self.inputs.kind, self.inputs.seed, folder)
-        moved = np.maximum(apply(data, image, template.brain, forward, "bSpline"), 0)
+        moved = apply(data * mask, image, template.brain, forward, "linear")
         inside = apply(mask.astype(np.float32), image, template.brain, forward, "linear") > 0.5
         both = inside & template.mask
+        overlap = float(2 * both.sum() / (inside.sum() + template.mask.sum()))
         return {
-            "out_file": save(folder / "template.nii", moved, template.brain),
             "mask": save(folder / "template_mask.nii", inside.astype(np.uint8), template.brain),
             "forward": str(forward),
             "backward": str(backward),
+            "overlap": overlap,
             "info": {
                 "template_correlation": correlation(moved[both], np.asarray(template.brain.dataobj)[both]),
-                "template_dice": float(2 * both.sum() / (inside.sum() + template.mask.sum())),
+                "template_dice": overlap,
             },
         }
 
 
-class _RefineInputs(Inputs):
-    conformed = File(exists=True, mandatory=True)
-    corrected = File(exists=True, mandatory=True, desc="by N4")
+class _BiasInputs(Inputs):
+    in_file = File(exists=True, mandatory=True, desc="conformed image")
     mask = File(exists=True, mandatory=True)
-    moved = File(exists=True, mandatory=True, desc="corrected image in template space")
-    moved_mask = File(exists=True, mandatory=True)
+    template = traits.Str(mandatory=True, desc="where white matter lies")
     forward = File(exists=True, mandatory=True, desc="image to template")
     backward = File(exists=True, mandatory=True, desc="template to image")
-    template = traits.Str(mandatory=True)
+    overlap = traits.Float(mandatory=True, desc="Dice of the brain mask and the template's")
+    method = traits.Enum("white-matter", "plain", "none", usedefault=True)
 
 
-class _RefineOutputs(TraitedSpec):
-    corrected = File(desc="image without bias field, float32")
-    moved = File(desc="the same in template space, not yet masked")
-    info = traits.Dict(desc="how the field was estimated")
+class _BiasOutputs(TraitedSpec):
+    out_file = File(desc="image without bias field, float32")
+    field = File(desc="the field: image = raw / field")
+    moved = File(desc="image without bias field in template space, not yet masked")
+    info = traits.Dict(desc="how the field was found")
 
 
-class RefineBias(Interface):
-    """N4 once more, with weights, where the template's white matter says that a field was left; else nothing."""
+class CorrectBias(Interface):
+    """Bias field, by what the template says of white matter, and the image without it in template space."""
 
-    input_spec = _RefineInputs
-    output_spec = _RefineOutputs
+    input_spec = _BiasInputs
+    output_spec = _BiasOutputs
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `image.bias_field`."""
         from imunity_bids.image.ants_bridge import apply
-        from imunity_bids.image.bias_field import field_is_left, refined
+        from imunity_bids.image.bias_field import OVERLAP, unbiased, white_map
         from imunity_bids.image.template import load_template
 
         given = self.inputs
         template = load_template(given.template)
-        inside = load(given.moved_mask)[1] > 0
-        if not field_is_left(load(given.moved)[1], inside, template):
-            return {"corrected": given.corrected, "moved": given.moved, "info": {"method": "N4"}}
-        image, _ = load(given.conformed)
-        corrected = refined(image, load(given.mask)[1] > 0, template, Path(given.backward))
-        moved = np.maximum(apply(corrected, image, template.brain, Path(given.forward), "bSpline"), 0)
+        image, _ = load(given.in_file)
+        mask = load(given.mask)[1] > 0
+        known = given.method == "white-matter" and given.overlap >= OVERLAP
+        white = white_map(template, image, Path(given.backward)) if known else None
+        made = unbiased(image, mask, white, given.method)
+        moved = np.maximum(apply(made.image, image, template.brain, Path(given.forward), "bSpline"), 0)
         return {
-            "corrected": save(folder / "refined.nii", corrected, image),
+            "out_file": save(folder / "unbiased.nii", made.image, image),
+            "field": save(folder / "field.nii", made.field, image),
             "moved": save(folder / "template.nii", moved, template.brain),
-            "info": {"method": "N4, weighted by the template's white matter"},
+            "info": {"method": made.method},
         }
 
 
@@ -201,7 +179,7 @@ class _StripeInputs(Inputs):
 
 class _StripeOutputs(TraitedSpec):
     out_file = File(desc="brain in [0, 1], white matter at 0.7")
-    info = traits.Dict(desc="peak, width, scale, share clipped, level of the white core")
+    info = traits.Dict(desc="peak, width, scale, share clipped, white core against the histogram")
 
 
 class WhiteStripe(Interface):
@@ -212,14 +190,15 @@ class WhiteStripe(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `image.white_stripe`."""
+        from imunity_bids.image.bias_field import overlaps
         from imunity_bids.image.template import load_template
-        from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
+        from imunity_bids.image.white_stripe import to_model_scale, white_stripe
 
         image, data = load(self.inputs.in_file)
         mask = load(self.inputs.mask)[1] > 0
-        core = load_template(self.inputs.template).white_core & mask
-        stripe = white_stripe(data, mask, core)
+        template = load_template(self.inputs.template)
+        core = template.white_core & mask
+        stripe = white_stripe(data, mask, core if overlaps(mask, template) else None)
         scaled, clipped = to_model_scale(data, mask, stripe)
-        level = float(np.median(scaled[core])) / WHITE_MATTER if core.any() else 0.0
-        info = {**asdict(stripe), "scale": stripe.scale, "clipped": clipped, "white_core_level": level}
+        info = asdict(stripe) | {"scale": stripe.scale, "agrees": stripe.agrees, "clipped": clipped}
         return {"out_file": save(folder / "striped.nii", scaled, image), "info": info}

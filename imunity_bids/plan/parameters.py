@@ -18,7 +18,7 @@ from imunity_bids.settings import Settings
 
 def preprocessing(settings: Settings, template: Template) -> dict[str, Any]:
     """The part that decides the white-striped brain."""
-    names = ("skull_strip", "brain_border", "registration", "template", "random_seed")
+    names = ("skull_strip", "brain_border", "registration", "template", "bias_correction", "random_seed")
     chosen = {name: getattr(settings, name) for name in names}
     return chosen | {
         "version": version(),
@@ -43,6 +43,7 @@ def parameters(
         "reference": {"label": reference.label, "kind": reference.kind, "sha256": reference.sha256},
         "slices": settings.reference_slices,
         "spaces": sorted(settings.output_spaces),
+        "bias_field": settings.save_bias_field,
     }
 
 

@@ -53,6 +53,10 @@ class Plan:
         """Paths of all that is made of an image."""
         return Products(self.settings.output_dir, image, self.space)
 
+    def promised(self, image: T1w) -> list[Path]:
+        """All files that must be there once an image is done."""
+        return self.products(image).files(self.descriptions, self.native, self.settings.save_bias_field)
+
     def harmonized(self, image: T1w, reference: ReferenceRequest) -> Path:
         """Path of the harmonized image in template space."""
         return self.products(image).harmonized(self.description(reference))
@@ -75,7 +79,10 @@ def make_plan(settings: Settings) -> Plan:
 def is_done(plan: Plan, image: T1w) -> bool:
     """Everything that is made of the image is there, made with the same parameters from the same file."""
     products = plan.products(image)
-    if not all(path.is_file() for path in (image.path, *products.files(plan.descriptions, plan.native))):
+    if not all(
+        path.is_file()
+        for path in (image.path, *products.files(plan.descriptions, plan.native, plan.settings.save_bias_field))
+    ):
         return False
     try:
         fingerprint = sha256(image.path)

@@ -92,8 +92,7 @@ def section(plan: Plan, image: T1w, failure: Failure | None) -> dict[str, Any]:
     products = plan.products(image)
     if failure or not sidecar_of(products.harmonized(plan.descriptions[0])).is_file():
         return content
-    promised = products.files(plan.descriptions, plan.native)
-    if missing := [path.name for path in promised if not path.is_file()]:
+    if missing := [path.name for path in plan.promised(image) if not path.is_file()]:
         return content | {"missing": missing}
     native = _read(products.native_t1w)
     native_mask = _read(products.native_mask)[1] > 0

@@ -7,8 +7,11 @@ from functools import cached_property
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from imunity_bids.image.ants_bridge import tissue_fractions
+
+LEFTOVERS = 8.0  # σ in voxels: what is smoother in the texture is what the base scan's bias correction left
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Person:
     fractions: np.ndarray  # (3, X, Y, Z), sum 1 in the mask
     texture: np.ndarray  # in units of the local difference between tissues
     mask: np.ndarray
+    core: np.ndarray | None = None  # where the template has white matter (bool); None: no template is known
 
     @cached_property
     def parts(self) -> np.ndarray:
@@ -32,8 +36,11 @@ class Person:
         return self.fractions + np.stack([-darker, darker - brighter, brighter])
 
 
-def take_apart(name: str, brain: nib.Nifti1Image, mask: np.ndarray) -> Person:
-    """Tissue fractions of a white-striped brain (X, Y, Z) by Atropos (k-means, Markov field), and the texture left."""
+def take_apart(name: str, brain: nib.Nifti1Image, mask: np.ndarray, core: np.ndarray | None = None) -> Person:
+    """Tissue fractions of a white-striped brain (X, Y, Z) by Atropos (k-means, Markov field), and the texture left.
+
+    The texture's smooth part is taken away: it is a field that the base scan kept, not anatomy.
+    """
     data = np.asarray(brain.dataobj, dtype=np.float32)
     fractions = tissue_fractions(brain, mask)
     means = np.array([(data * share).sum() / share.sum() for share in fractions])
@@ -42,7 +49,10 @@ def take_apart(name: str, brain: nib.Nifti1Image, mask: np.ndarray) -> Person:
     darker = _darker(fractions)
     step = (means[1] - means[0]) * darker + (means[2] - means[1]) * (1 - darker)
     texture = (data - np.tensordot(means, fractions, 1)) / step
-    return Person(name, brain.affine, fractions, texture * mask, mask)
+    texture = texture * mask
+    share = ndimage.gaussian_filter(mask.astype(np.float32), LEFTOVERS)
+    texture = (texture - ndimage.gaussian_filter(texture, LEFTOVERS) / np.maximum(share, 1e-3)) * mask
+    return Person(name, brain.affine, fractions, texture.astype(np.float32), mask, core)
 
 
 def _darker(fractions: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Simulated traveling subjects: the same person on as many scanners as wished, with the truth known.
 
-The truth is what the scanner would give with even fields and without noise.
+The truth is what the scanner would give with even fields and without noise, pure white matter at exactly 0.7.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from imunity_bids.image.ants_bridge import bias_corrected
+from imunity_bids.image.bias_field import smoothed, unbiased
 from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
 from imunity_bids.simulation.fields import receive_field, squared_distance_in, transmit_field
 from imunity_bids.simulation.persons import Person
@@ -22,18 +22,19 @@ MIDDLE_VOXELS = 6  # standard deviation of where the transmit field is largest
 
 
 class Visit(NamedTuple):
-    """One person on one scanner: the preprocessed scan and its truth in the same unit, 0 outside the brain."""
+    """One person on one scanner: the preprocessed scan and its truth, white matter at 0.7, 0 outside the brain."""
 
     scan: np.ndarray
     truth: np.ndarray
 
 
 def visit(person: Person, scanner: Scanner, seed: int) -> Visit:
-    """The scan of a person on a scanner after the app's own steps, and its truth; `seed` as in `traveler`."""
+    """The scan of a person on a scanner after the app's own steps, and its truth; `seed` as in `traveler`.
+
+    The truth does not follow what the scan was measured to be: a missed field or white level is an error.
+    """
     scan, truth = traveler(person, scanner, seed)
-    scan = preprocessed(scan, person)
-    white = person.fractions[2] > 0.9
-    return Visit(scan, np.clip(truth * np.median(scan[white]) / np.median(truth[white]), 0, 1))
+    return Visit(preprocessed(scan, person), np.clip(truth, 0, 1))
 
 
 def traveler(person: Person, scanner: Scanner, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,9 +57,11 @@ def traveler(person: Person, scanner: Scanner, seed: int) -> tuple[np.ndarray, n
 
 
 def preprocessed(scan: np.ndarray, person: Person) -> np.ndarray:
-    """The app's own steps in template space: N4, white stripe, white matter at 0.7 in [0, 1]."""
-    corrected = bias_corrected(nib.Nifti1Image(scan, person.affine), person.mask)
-    return to_model_scale(corrected, person.mask, white_stripe(corrected, person.mask))[0]
+    """The app's own steps in template space: bias field, white stripe, white matter at 0.7 in [0, 1]."""
+    core = person.core
+    image = nib.Nifti1Image(scan, person.affine)
+    corrected = unbiased(image, person.mask, None if core is None else smoothed(core), "white-matter").image
+    return to_model_scale(corrected, person.mask, white_stripe(corrected, person.mask, core))[0]
 
 
 def _image(person: Person, scanner: Scanner, flip_scale: np.ndarray, scatter: np.ndarray) -> np.ndarray:

@@ -63,7 +63,9 @@ def _add_image(
         ("forward", "forward"),
         ("backward", "backward"),
         ("brain_info", "brain"),
+        ("bias_info", "bias"),
         ("stripe_info", "stripe"),
+        *([("field", "field")] if settings.save_bias_field else []),
     ):
         workflow.connect(preprocess, f"outputs.{output}", write, target)
     for reference in plan.references:

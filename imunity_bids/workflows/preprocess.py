@@ -9,12 +9,12 @@ from nipype import Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
 
 from imunity_bids.bids.inputs import T1w
-from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, RefineBias, Register, WhiteStripe
+from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, Register, WhiteStripe
 from imunity_bids.plan.plan import Plan
 from imunity_bids.workflows.nodes import make_node, volume_gb
 
 OUTPUTS = (
-    "conformed", "native_mask", "native_t1w", "template_mask", "striped", "forward", "backward",
+    "conformed", "native_mask", "native_t1w", "field", "template_mask", "striped", "forward", "backward",
     "conform_info", "brain_info", "bias_info", "registration_info", "stripe_info",
 )  # fmt: skip
 
@@ -26,9 +26,20 @@ _EXTRACTION = {
     "none": "the tool that was used before publication (the scans came without their skull)",
 }
 
+_N4 = "Intensity non-uniformity was corrected with N4 (Tustison et al. 2010)."
+_FIELD = {
+    "white-matter": (
+        "Intensity non-uniformity was corrected by a smooth field through white matter, which a model of tissues and "
+        "the template find together (after Dawant et al. 1993 and Wells et al. 1996; where the registration failed, by "
+        "N4, Tustison et al. 2010)."
+    ),
+    "plain": _N4,
+    "none": "Intensity non-uniformity was not corrected.",
+}
+
 
 def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> Workflow:
-    """Conform, brain extraction, N4, registration, white stripe.
+    """Conform, brain extraction, registration, bias field, white stripe.
 
     Inputs
     ------
@@ -36,8 +47,8 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
 
     Outputs (of the node `outputs`)
     -------------------------------
-    conformed, native_mask, native_t1w
-        The scan in RAS, its brain mask, and the scan without bias field, on the scan's own voxels.
+    conformed, native_mask, native_t1w, field
+        The scan in RAS, its brain mask, the scan without bias field, and that field, on the scan's own voxels.
     template_mask, striped
         Brain mask and white-striped brain in [0, 1] in template space.
     forward, backward
@@ -62,7 +73,6 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         0.6 + 8 * size,
         depends_on=plan.preprocessing["brain_weights"],
     )
-    bias = make_node(CorrectBias(), "bias", settings, 0.6 + 14 * size)
     register = make_node(
         Register(template=settings.template, kind=settings.registration, seed=settings.random_seed),
         "register",
@@ -71,33 +81,27 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         depends_on=plan.preprocessing["template_sha256"],
     )
     known = {"depends_on": plan.preprocessing["template_sha256"]}
-    refine = make_node(RefineBias(template=settings.template), "refine", settings, 0.6 + 16 * size, **known)
+    correct = CorrectBias(template=settings.template, method=settings.bias_correction)
+    bias = make_node(correct, "bias", settings, 0.6 + 16 * size, **known)
     stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, 0.7, **known)
     outputs = Node(IdentityInterface(list(OUTPUTS)), name="outputs")
-    for step in (conform, brain, bias, register, refine, stripe):
+    for step in (conform, brain, register, bias, stripe):
         step.inputs.crash_file = str(crash_file)
 
     workflow = Workflow(name)
     workflow.connect(
         [
             (conform, brain, [("out_file", "in_file")]),
+            (conform, register, [("out_file", "in_file")]),
+            (brain, register, [("out_file", "mask")]),
             (conform, bias, [("out_file", "in_file")]),
             (brain, bias, [("out_file", "mask")]),
-            (bias, register, [("out_file", "in_file")]),
-            (brain, register, [("out_file", "mask")]),
-            (conform, refine, [("out_file", "conformed")]),
-            (brain, refine, [("out_file", "mask")]),
-            (bias, refine, [("out_file", "corrected")]),
-            (
-                register,
-                refine,
-                [("out_file", "moved"), ("mask", "moved_mask"), ("forward", "forward"), ("backward", "backward")],
-            ),
-            (refine, stripe, [("moved", "in_file")]),
+            (register, bias, [("forward", "forward"), ("backward", "backward"), ("overlap", "overlap")]),
+            (bias, stripe, [("moved", "in_file")]),
             (register, stripe, [("mask", "mask")]),
             (conform, outputs, [("out_file", "conformed"), ("info", "conform_info")]),
             (brain, outputs, [("out_file", "native_mask"), ("info", "brain_info")]),
-            (refine, outputs, [("corrected", "native_t1w"), ("info", "bias_info")]),
+            (bias, outputs, [("out_file", "native_t1w"), ("field", "field"), ("info", "bias_info")]),
             (
                 register,
                 outputs,
@@ -119,9 +123,8 @@ def preprocessing_text(plan: Plan) -> str:
     settings = plan.settings
     return (
         f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}; "
-        "intensity non-uniformity was corrected with N4 (Tustison et al. 2010), once more with the template's white "
-        "matter as weights where it showed that a field was left, and the brain was registered to "
-        f"{settings.template} with ANTs ({settings.registration}; antspyx {metadata.version('antspyx')}). Intensities "
-        "were normalised by the white-matter peak (white stripe; Shinohara et al. 2014; found where the template has "
-        "white matter if the histogram's last peak cannot be its own), placed at 0.7."
+        f"it was registered to {settings.template} with ANTs ({settings.registration}; antspyx "
+        f"{metadata.version('antspyx')}). {_FIELD[settings.bias_correction]} Intensities were normalised by the "
+        "white-matter peak (white stripe; Shinohara et al. 2014), found where the template has white matter, placed at "
+        "0.7."
     )

@@ -38,11 +38,24 @@ def test_white_matter_lands_at_its_value_and_the_rest_in_range(rng: np.random.Ge
     assert (scaled[~ball] == 0).all()
 
 
-def test_a_peak_that_agrees_with_the_template_stays_bit_for_bit(rng: np.random.Generator, ball: np.ndarray) -> None:
+def test_the_level_is_the_template_white_matter_s_and_the_histogram_the_check(
+    rng: np.random.Generator, ball: np.ndarray
+) -> None:
+    """On 63 simulated visits the median in the core misses by 0.9 % (standard deviation), the last peak by 1.3 %."""
     data = tissues(rng, ball)
     core = ball & (data > 75)
-    assert white_stripe(data, ball, core) == white_stripe(data, ball)
-    assert not white_stripe(data, ball, core).from_template
+    stripe = white_stripe(data, ball, core)
+    assert stripe.from_template and stripe.agrees
+    assert stripe.peak == float(np.median(data[core]))
+    assert stripe.core_level == pytest.approx(stripe.peak / white_stripe(data, ball).peak, rel=1e-6)
+    assert not white_stripe(data, ball).from_template
+
+
+def test_a_core_that_is_no_white_matter_is_noted(rng: np.random.Generator, ball: np.ndarray) -> None:
+    data = tissues(rng, ball)
+    stripe = white_stripe(data, ball, ball & (data > 45) & (data < 75))
+    assert not stripe.agrees
+    assert stripe.core_level == pytest.approx(60 / 90, rel=0.02)
 
 
 def test_where_white_matter_lies_decides_which_peak_is_its_own(rng: np.random.Generator, ball: np.ndarray) -> None:
@@ -53,7 +66,8 @@ def test_where_white_matter_lies_decides_which_peak_is_its_own(rng: np.random.Ge
     assert white_stripe(spread, ball).peak == pytest.approx(60, rel=0.03)
     stripe = white_stripe(spread, ball, white)
     assert stripe.from_template
-    assert stripe.peak == pytest.approx(110, rel=0.1)  # the mode of so wide a distribution, within 10 %
+    assert not stripe.agrees
+    assert stripe.peak == pytest.approx(118, rel=0.02)  # the median of that distribution
     _, clipped = to_model_scale(spread, ball, stripe)
     assert clipped < 0.02
 
@@ -63,6 +77,12 @@ def test_too_few_voxels_of_the_template_decide_nothing(rng: np.random.Generator,
     core = np.zeros_like(ball)
     core[28:32, 28:32, 28:32] = True
     assert white_stripe(data, ball, core) == white_stripe(data, ball)
+
+
+def test_white_matter_without_signal_is_refused(rng: np.random.Generator, ball: np.ndarray) -> None:
+    data = tissues(rng, ball)
+    with pytest.raises(DataUnusable, match="as dark"):
+        white_stripe(np.where(data > 75, 0, data), ball, ball & (data > 75))
 
 
 def test_a_flat_brain_is_refused(ball: np.ndarray) -> None:

@@ -65,14 +65,14 @@ def common(files: dict[str, str], products: Products) -> dict[str, str]:
 
 STRIPE = {
     "peak": 1.0, "width": 0.1, "scale": 0.7, "zero": 0.0, "from_template": False, "clipped": 0.001,
-    "white_core_level": 0.99,
+    "core_level": 0.99, "agrees": True,
 }  # fmt: skip
 
 
 def write_preprocessed(files: dict[str, str], products: Products, *descriptions: str) -> derivatives.WritePreprocessed:
     return derivatives.WritePreprocessed(
         **common(files, products), native_t1w=files["image"], template_t1w=files["image"], forward=files["transform"],
-        brain={"method": "network"}, stripe=STRIPE, descriptions=list(descriptions),
+        brain={"method": "network"}, bias={"method": "N4"}, stripe=STRIPE, descriptions=list(descriptions),
     )  # fmt: skip
 
 
@@ -176,12 +176,49 @@ def test_from_a_scan_to_the_models_scale(files: dict[str, str], tmp_path: Path, 
     mask = np.asarray(nib.load(brain["out_file"]).dataobj) > 0
     assert (mask & template.mask).sum() / template.mask.sum() > 0.97  # its darkest rim is empty
     assert brain["info"]["method"] == "none"
-    bias = preprocess.CorrectBias(in_file=conformed["out_file"], mask=brain["out_file"]).work(tmp_path)
-    stripe = preprocess.WhiteStripe(in_file=bias["out_file"], mask=brain["out_file"], template="tiny").work(tmp_path)
+    scan = {"in_file": conformed["out_file"], "mask": brain["out_file"], "template": "tiny"}
+    moved = preprocess.Register(**scan).work(tmp_path)
+    assert moved["overlap"] == moved["info"]["template_dice"] > 0.95
+    where = {name: moved[name] for name in ("forward", "backward", "overlap")}
+    bias = preprocess.CorrectBias(**scan, **where).work(tmp_path)
+    assert bias["info"]["method"] == "smooth field through white matter"
+    raw, made, field = (
+        np.asarray(nib.load(f).dataobj) for f in (conformed["out_file"], bias["out_file"], bias["field"])
+    )
+    np.testing.assert_allclose(made * field, raw, atol=1e-4 * raw.max())
+    stripe = preprocess.WhiteStripe(in_file=bias["moved"], mask=moved["mask"], template="tiny").work(tmp_path)
     data = np.asarray(nib.load(stripe["out_file"]).dataobj)
-    assert np.median(data[template.white_core]) == pytest.approx(0.7, abs=0.03)
-    assert stripe["info"]["white_core_level"] == pytest.approx(np.median(data[template.white_core]) / 0.7, rel=1e-4)
+    assert np.median(data[template.white_core & mask]) == pytest.approx(0.7, abs=0.01)
+    assert stripe["info"]["from_template"] and stripe["info"]["agrees"]
+
+
+def test_where_the_registration_failed_the_template_says_nothing(
+    files: dict[str, str], tmp_path: Path, template: Template
+) -> None:
+    """Masks that do not lie on each other (Dice below 0.85): plain N4, and the sidecar's text says so."""
+    scan = {"in_file": files["image"], "mask": files["mask"], "template": "tiny"}
+    where = {"forward": files["transform"], "backward": files["transform"], "overlap": 0.84}
+    made = preprocess.CorrectBias(**scan, **where).work(tmp_path)
+    assert made["info"]["method"] == "N4 (the template does not tell where white matter lies)"
+    shifted = tmp_path / "shifted.nii"
+    nib.Nifti1Image(np.roll(template.mask, 12, 0).astype(np.uint8), template.brain.affine).to_filename(shifted)
+    stripe = preprocess.WhiteStripe(in_file=files["image"], mask=str(shifted), template="tiny").work(tmp_path)
     assert not stripe["info"]["from_template"]
+
+
+def test_a_field_is_written_where_it_was_asked_for_and_an_old_one_goes(
+    files: dict[str, str], products: Products, tmp_path: Path
+) -> None:
+    """A field left from an earlier run would belong to an image that is there no more."""
+    step = write_preprocessed(files, products, "harmonized")
+    step.inputs.field = files["image"]
+    step.work(tmp_path)
+    fields = json.loads(sidecar_of(products.field).read_text())
+    assert fields["BiasFieldCorrection"] == "N4"
+    assert products.field.is_file() and products.field in products.files(["harmonized"], False, True)
+    assert products.field not in products.files(["harmonized"], False)
+    write_preprocessed(files, products, "harmonized").work(tmp_path)
+    assert not products.field.exists() and not sidecar_of(products.field).exists()
 
 
 def test_a_reference_is_encoded_kept_and_used(

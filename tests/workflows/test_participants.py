@@ -106,7 +106,7 @@ def test_every_step_knows_the_version_and_those_with_weights_the_weights(
         (replace(plan, preprocessing={**plan.preprocessing, "brain_weights": "c"}), {"ExtractBrain"}),
         (
             replace(plan, preprocessing={**plan.preprocessing, "template_sha256": "u"}),
-            {"Register", "RefineBias", "WhiteStripe"},
+            {"Register", "CorrectBias", "WhiteStripe"},
         ),
     ]
     for changed, kinds in changes:
@@ -129,6 +129,8 @@ def test_crash_file_and_run_take_no_part_in_the_hash(plan: Plan) -> None:
         ({"skull_strip": "none"}, "came without their skull"),
         ({"skull_strip": "synthstrip"}, "SynthStrip"),
         ({"registration": "rigid"}, "with ANTs (rigid"),
+        ({"bias_correction": "plain"}, "was corrected with N4"),
+        ({"bias_correction": "none"}, "was not corrected"),
         ({"template": "MNI152NLin6Asym"}, "registered to MNI152NLin6Asym"),
     ],
 )
@@ -136,6 +138,23 @@ def test_the_methods_text_says_what_runs(plan: Plan, option: dict[str, str], wor
     assert words not in methods_text(plan)
     assert words in methods_text(replace(plan, settings=replace(plan.settings, **option)))
     assert "the reference (sub02 (participant))" in methods_text(plan)
+
+
+def test_the_field_needs_the_registration_and_is_written_where_it_was_asked_for(plan: Plan) -> None:
+    """The template can tell where white matter lies only once the scan lies on it."""
+    found = steps(replace(plan, settings=replace(plan.settings, bias_correction="none")))
+    assert {node.inputs.method for node in of("CorrectBias", found)} == {"none"}
+
+    def connected(plan: Plan, kind: str) -> list[set[str]]:
+        workflow = init_participants_wf(plan)
+        graph = workflow._create_flat_graph()
+        of_kind = [node for node in graph if type(node.interface).__name__ == kind]
+        return [{to for *_, data in graph.in_edges(node, data=True) for _, to in data["connect"]} for node in of_kind]
+
+    assert all(names >= {"forward", "backward", "overlap"} for names in connected(plan, "CorrectBias"))
+    assert not any("field" in names for names in connected(plan, "WritePreprocessed"))
+    asked = replace(plan, settings=replace(plan.settings, save_bias_field=True))
+    assert all("field" in names for names in connected(asked, "WritePreprocessed"))
 
 
 def test_building_a_workflow_writes_nothing(plan: Plan, tmp_path: Path, walk: Callable[[Path], set[Path]]) -> None:
