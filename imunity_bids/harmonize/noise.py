@@ -23,6 +23,7 @@ AIM = 1.1  # times the reference's noise, to where
 PATCH, SEARCH = 3, 1  # voxels: width of the patches, and how far others are looked for
 CUT_OFF = 0.8  # of the weights, in units of the noise
 SPOT, SURE = 0.85, 2.5  # voxels (σ; 2 mm wide), and how many times its noise a mean over it must be to be no noise
+EDGE = 0.5  # per voxel, in units of the noise
 LEVEL = 2.0  # voxels (σ): what is larger is no noise
 FEWEST = 1000  # voxels of white matter: the error of σ is 2 %
 
@@ -82,7 +83,7 @@ def match_noise(
     if not before > LOUDER * wanted:  # also where it is NaN
         return volume, Noise(before, before, wanted, 0.0)
     change = ((denoise or non_local_means)(brain, inside, before) - brain) * inside
-    change = _only_noise(change, inside, white)
+    change = _only_noise(change, inside, white) * _evenness(brain, inside, before)
     removed = _residual(change)[white]
     strength = _strength(noisy, removed, AIM * wanted)
     result = volume.copy()
@@ -110,6 +111,12 @@ def _only_noise(change: np.ndarray, mask: np.ndarray, white: np.ndarray) -> np.n
     weight = ndimage.gaussian_filter(mask.astype(np.float32), LEVEL)
     mean = ndimage.gaussian_filter(change, LEVEL) / np.maximum(weight, 1e-3)
     return ((change - mean) * mask).astype(np.float32)
+
+
+def _evenness(brain: np.ndarray, mask: np.ndarray, noise: float) -> np.ndarray:
+    """How little of an edge there is, 1 where there is none, to 0: half where the slope is `EDGE` times the noise."""
+    slope = ndimage.gaussian_gradient_magnitude(_filled(brain, mask), 1.0)
+    return (1 / (1 + (slope / (EDGE * noise)) ** 2)).astype(np.float32)
 
 
 def _strength(noisy: np.ndarray, change: np.ndarray, aim: float) -> float:
