@@ -56,11 +56,22 @@ def _add_travelers(commands: argparse._SubParsersAction) -> None:
 
 def _add_sites(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
-        "sites", help="can a classifier tell real sites before and after?", formatter_class=HelpFormatter
+        "sites", help="how far real sites lie apart in contrast, before and after", formatter_class=HelpFormatter
     )
     parser.add_argument("output", type=Path, help="folder for sites.tsv and sites.json")
     parser.add_argument("derivatives", type=Path, nargs="+", help="of the participant level, one folder per site")
     parser.add_argument("--description", default="harmonized", help="desc- entity of the harmonized images")
+    parser.add_argument(
+        "--model", nargs="+", default=[], metavar="BUNDLE",
+        help="harmonize here and now with these bundles, instead of what the app wrote; the first is what the others "
+        "are compared with",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reference-scans", nargs="+", type=Path, default=[], metavar="FILE",
+        help="white-striped brains to harmonize to (default: the bundle's reference, or that of the sidecars)",
+    )  # fmt: skip
+    parser.add_argument("--min-age", type=float, default=0.0, metavar="YEARS", help="leave younger persons out")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
 
 
@@ -119,14 +130,22 @@ def _travelers(options: argparse.Namespace) -> None:
 
 
 def _sites(options: argparse.Namespace) -> None:
-    import json
-
     from imunity_bids.errors import Usage
-    from imunity_bids.evaluation.sites import evaluate_sites
+    from imunity_bids.evaluation.real_sites import evaluate_sites, sites_table
+    from imunity_bids.models.card import find_bundle
 
     if len(options.derivatives) < 2:
         raise Usage("one site cannot be told from another: give two folders of derivatives at least")
-    print(json.dumps(evaluate_sites(options.derivatives, options.output, options.description), indent=2))
+    summary = evaluate_sites(
+        options.derivatives,
+        options.output,
+        options.description,
+        tuple(find_bundle(name) for name in options.model),
+        tuple(options.reference_scans),
+        options.min_age,
+        options.jobs,
+    )
+    print(sites_table(summary).round(4).to_string())
 
 
 _COMMANDS = {"brain": _brain, "travelers": _travelers, "sites": _sites, "unlearning": run_unlearning}

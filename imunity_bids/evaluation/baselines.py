@@ -15,9 +15,20 @@ def histogram_matching(brain: np.ndarray, mask: np.ndarray, reference: np.ndarra
     return _inside(mask, match_histograms(brain[mask], reference[reference > 0]))
 
 
+def matching_to(brain: np.ndarray, mask: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Give the brain an intensity distribution: the quantiles (101) at 0, 1, …, 100 %, of a reference or a mean."""
+    own = np.percentile(brain[mask], np.arange(len(quantiles)))
+    return _inside(mask, np.interp(brain[mask], own, quantiles))
+
+
 def nyul(brain: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> np.ndarray:
     """Nyúl 2000: percentiles of the brain moved to their means over reference brains of the target scanner."""
     standard = np.mean([np.percentile(reference[reference > 0], LANDMARKS) for reference in references], axis=0)
+    return nyul_to(brain, mask, standard)
+
+
+def nyul_to(brain: np.ndarray, mask: np.ndarray, standard: np.ndarray) -> np.ndarray:
+    """The same, the mean percentiles (at `LANDMARKS`) of the reference brains being known."""
     own = np.percentile(brain[mask], LANDMARKS)
     return _inside(mask, _through(own, standard, brain[mask]))
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from scipy import stats
 from skimage.feature import graycomatrix, graycoprops
-
-from imunity_bids.errors import InputMissing
-from imunity_bids.metrics.similarity import gray_white_contrast
 
 LEVELS = 32  # gray levels of the co-occurrence matrix
 ANGLES = (0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
@@ -65,48 +58,3 @@ def site_accuracy(table: pd.DataFrame, group: str = "person") -> float:
     folds = GroupKFold(min(10, table[group].nunique()))
     predicted = cross_val_predict(classifier, features, table.site, groups=table[group], cv=folds)
     return float(balanced_accuracy_score(table.site, predicted))
-
-
-def evaluate_sites(folders: list[Path], output: Path, description: str = "harmonized") -> dict[str, object]:
-    """Real sites before and after: derivative datasets of the participant level, each of them a site.
-
-    Writes `sites.tsv`, a line of features per image, and `sites.json`: what the classifier finds, and the contrast
-    between gray and white matter of each site (mean, and standard deviation over persons).
-
-    Raises
-    ------
-    InputMissing
-        A folder holds no harmonized image of that description.
-    """
-    rows = [row for folder in folders for row in _site_rows(folder, description)]
-    table = pd.DataFrame(rows)
-    output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(output / "sites.tsv", sep="\t", index=False, float_format="%.6g")
-    features = table.drop(columns="gray_white_contrast")
-    contrast = table.groupby(["method", "site"]).gray_white_contrast.agg(["mean", "std"])
-    summary = {
-        "accuracy": {method: site_accuracy(part) for method, part in features.groupby("method")},
-        "chance": 1 / len(folders),
-        "images": table[table.method == "before"].site.value_counts().to_dict(),
-        "gray_white_contrast": {
-            method: {site: row.to_dict() for (_, site), row in part.iterrows()}
-            for method, part in contrast.groupby(level="method")
-        },
-    }
-    (output / "sites.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    return summary
-
-
-def _site_rows(folder: Path, description: str) -> list[dict[str, object]]:
-    harmonized = sorted(folder.glob(f"**/*_space-*_res-1_desc-{description}_T1w.nii.gz"))
-    if not harmonized:
-        raise InputMissing(f"{folder} holds no *_space-*_res-1_desc-{description}_T1w.nii.gz")
-    rows = []
-    for path in harmonized:
-        stem = path.name.removesuffix(f"desc-{description}_T1w.nii.gz")
-        mask = np.asarray(nib.load(path.with_name(f"{stem}desc-brain_mask.nii.gz")).dataobj) > 0
-        for method, file in (("before", path.with_name(f"{stem}desc-preproc_T1w.nii.gz")), ("after", path)):
-            image = np.asarray(nib.load(file).dataobj, np.float32)
-            rows.append({"person": f"{folder.name}/{stem.split('_')[0]}", "site": folder.name, "method": method})
-            rows[-1] |= {"gray_white_contrast": gray_white_contrast(image, mask), **intensity_and_texture(image, mask)}
-    return rows
