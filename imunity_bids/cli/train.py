@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
         "brains", type=Path, nargs="+",
         help="derivatives of the participant level, or folders of white-striped volumes",
     )  # fmt: skip
-    _shared(parser, steps=2000)
-    parser.add_argument("--later-steps", type=int, help="of the second and third axis, which start from the one before")
+    _shared(parser, steps=20_000)
     parser.add_argument("--name", default="own", help="of the bundle")
+    parser.add_argument("--bundle-version", default="1", help="of the bundle, for its card")
     parser.add_argument(
         "--license", default="not stated", help="of the bundle, for its card; an SPDX name, such as CC0-1.0"
     )
@@ -47,40 +48,26 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--default-site", metavar="NAME", help="whose contrast is the default reference (the first's)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="GLOB", help="paths to leave for a test")
     parser.add_argument("--holdout", type=int, default=2, help="brains per site, the last by name, for validation")
-    parser.add_argument("--decoder", choices=("curves", "synthesis"), default="curves", help="synthesis: the paper's")
-    parser.add_argument("--preset", choices=("paper", "code"), default="code", help="weights of the losses")
-    parser.add_argument("--ssim", type=float, metavar="WEIGHT", help="of the SSIM term (default: the preset's)")
-    parser.add_argument("--adversarial", type=float, metavar="WEIGHT", help="of the adversary (default: the preset's)")
     parser.add_argument(
-        "--levels", type=float, metavar="WEIGHT", default=50.0, help="of the tissue levels in the codes"
-    )
-    parser.add_argument("--bins", type=int, default=12, help="intensity bins that the encoders see; 0: as in the paper")
-    parser.add_argument("--smooth", type=int, default=9, help="odd; curves are averaged over so many positions of 4 px")
-    parser.add_argument(
-        "--no-prematch", action="store_false", dest="prematch",
-        help="do not match the input's histogram to the reference's first",
+        "--visits", type=int, default=10_000,
+        help="simulated scans that the generators learn from; half a megabyte of the run's folder each",
     )  # fmt: skip
-    parser.add_argument(
-        "--visits", type=int, default=20_000,
-        help="simulated scans that the histogram network learns from; 0: plain histogram matching in its place, and "
-        "no network that names errors",
-    )  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=1, help="processes that make persons and their scans")
-    parser.add_argument("--paper-contrast", action="store_true", help="γ only, no other change of contrast")
+    parser.add_argument("--jobs", type=int, default=1, help="processes: persons, their scans, and axes at a time")
     parser.add_argument(
         "--biology", nargs="+", default=[], metavar="COLUMN",
         help="columns of participants.tsv that the anatomy code shall keep, such as age and sex",
     )  # fmt: skip
     parser.add_argument("--no-unlearning", action="store_true", help="leave the site head out")
-    parser.add_argument("--spatial-contrast", action="store_true", help="do not pool the contrast code")
-    parser.add_argument("--batch", type=int, default=16, help="slices per step")
-    parser.add_argument("--crop", type=int, default=128, help="pixels of a crop, a multiple of 16")
+    parser.add_argument("--adversarial", type=float, metavar="WEIGHT", help="of the adversary, beside an L1 of 1 (0)")
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
-    parser.add_argument(
-        "--start",
-        metavar="START",
-        help="what to fine-tune: a bundle, by name or folder; or a file of weights, for the first axis",
-    )
+    parser.add_argument("--start", metavar="BUNDLE", help="what to fine-tune: a bundle, by name or folder")
+    paper = parser.add_argument_group("the paper's generator, which paints slices from codes and learns from γ alone")
+    paper.add_argument("--paper", action="store_true", help="train it instead of ours")
+    paper.add_argument("--preset", choices=("paper", "code"), default="paper", help="weights of the losses")
+    paper.add_argument("--ssim", type=float, metavar="WEIGHT", help="of the SSIM term (default: the preset's)")
+    paper.add_argument("--spatial-contrast", action="store_true", help="do not pool the contrast code")
+    paper.add_argument("--batch", type=int, default=16, help="slices per step")
+    paper.add_argument("--crop", type=int, default=128, help="pixels of a crop, a multiple of 16")
 
 
 def _shared(parser: argparse.ArgumentParser, steps: int) -> None:
@@ -112,61 +99,69 @@ def _brain(options: argparse.Namespace) -> None:
 
 
 def _harmonizer(options: argparse.Namespace) -> None:
-    from dataclasses import replace
-
-    from imunity_bids.models.imunity import Architecture
     from imunity_bids.training.assemble import BundleTraining, train_bundle
     from imunity_bids.training.dataset import hold_out, load_brains
-    from imunity_bids.training.harmonizer import HarmonizerTraining
-    from imunity_bids.training.losses import PRESETS
 
     brains, sites = load_brains(options.brains, options.site_column, options.exclude)
-    given = {"ssim": options.ssim, "adversarial": options.adversarial, "levels": options.levels}
-    weights = replace(PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None})
-    setup = HarmonizerTraining(
-        output=options.output,
-        axis="axial",
-        architecture=Architecture(
-            options.decoder,
-            pooled_contrast=not options.spatial_contrast,
-            bins=options.bins,
-            smooth=options.smooth,
-            prematch=options.prematch,
-        ),
-        weights=weights,
-        paper_contrast=options.paper_contrast,
-        unlearn=not options.no_unlearning,
-        biology=tuple(options.biology),
-        steps=options.steps,
-        batch=options.batch,
-        crop=options.crop,
-        rate=options.rate,
-        every=options.every,
-        seed=options.seed,
-        device=options.device,
-        precision=options.precision,
-        start=_start(options.start),
-    )
     plan = BundleTraining(
-        setup,
+        _axes(options),
         name=options.name,
+        version=options.bundle_version,
         template=options.template,
         license=options.license,
-        later_steps=options.later_steps,
         default_site=options.default_site,
         visits=options.visits,
+        biology=tuple(options.biology),
         jobs=options.jobs,
+        command=_typed(options),
     )
     training, held_out = hold_out(brains, options.holdout)
     print(train_bundle(plan, training, sites, held_out))
 
 
-def _start(given: str | None) -> Path | None:
-    from imunity_bids.models.card import find_bundle
+def _typed(options: argparse.Namespace) -> str:
+    """What to type for the same bundle. Paths go by their names only: a card travels."""
+    parser = argparse.ArgumentParser(add_help=False)
+    _add_harmonizer(parser.add_subparsers(dest="command"))
+    plain = vars(parser.parse_args(["harmonizer", "", ""]))
+    words = ["imunity-train harmonizer", *(path.name for path in options.brains), "RUN"]
+    for name, value in vars(options).items():
+        if name in ("brains", "output", "command", "verbosity", "jobs", "device") or value == plain.get(name):
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words += map(str, value if isinstance(value, list) else [value])
+    return shlex.join(words).replace("'imunity-train harmonizer'", "imunity-train harmonizer")
 
-    if given is None:
-        return None
-    return Path(given) if Path(given).is_file() else find_bundle(given)
+
+def _axes(options: argparse.Namespace):
+    """What decides the weights of every axis: a `HarmonizerTraining` or a `PaperTraining`."""
+    from dataclasses import replace
+
+    from imunity_bids.models.card import find_bundle
+    from imunity_bids.models.paper import PaperArchitecture
+    from imunity_bids.training.harmonizer import CurveWeights, HarmonizerTraining
+    from imunity_bids.training.losses import PRESETS
+    from imunity_bids.training.paper import PaperTraining
+
+    shared = {
+        "output": options.output,
+        "axis": "",
+        "unlearn": not options.no_unlearning,
+        "steps": options.steps,
+        "rate": options.rate,
+        "every": options.every,
+        "seed": options.seed,
+        "device": options.device,
+        "precision": options.precision,
+        "start": None if options.start is None else find_bundle(options.start),
+    }
+    if not options.paper:
+        return HarmonizerTraining(**shared, weights=CurveWeights(adversarial=options.adversarial or 0.0))
+    given = {"ssim": options.ssim, "adversarial": options.adversarial}
+    weights = replace(PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None})
+    architecture = PaperArchitecture(pooled_contrast=not options.spatial_contrast)
+    return PaperTraining(**shared, architecture=architecture, weights=weights, batch=options.batch, crop=options.crop)
 
 
 _COMMANDS = {"brain": _brain, "harmonizer": _harmonizer, "unlearn": run_unlearn}

@@ -23,7 +23,7 @@ from imunity_bids.evaluation import baselines
 from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
 from imunity_bids.evaluation.spread import order_kept, spread
 from imunity_bids.evaluation.tissue_ratios import RATIOS, tissue_ratios, well_inside
-from imunity_bids.harmonize.inference import Compute, harmonize_parts
+from imunity_bids.harmonize.inference import Compute, harmonize
 from imunity_bids.harmonize.references import REFERENCE_SLICES, make_reference
 from imunity_bids.metrics.similarity import gray_white_contrast
 from imunity_bids.metrics.volumes import TISSUES, tissue_volumes
@@ -217,7 +217,7 @@ def _image_rows(
         "Nyúl": baselines.nyul_to(brain, mask, target[list(baselines.LANDMARKS)]),
     }
     for name, model in models.items():
-        outputs[name] = harmonize_parts(brain * mask, mask, load_bundle(model), references[name], Compute())[0]
+        outputs[name] = harmonize(brain, mask, load_bundle(model), references[name], Compute()).image
     if not models:
         outputs[image.description] = np.asarray(nib.load(image.harmonized).dataobj, np.float32)[box]
     inside = well_inside(brain, mask)

@@ -23,16 +23,17 @@ from imunity_bids.harmonize.references import reference_scan
 from imunity_bids.hashes import sha256
 from imunity_bids.image.template import white_core_of
 from imunity_bids.metrics import similarity
-from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.bundle import load_bundle
 from imunity_bids.simulation.persons import take_apart
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
-from imunity_bids.simulation.visits import Visit, visit
+from imunity_bids.simulation.visits import perfect, relative_t1, visit
 
 log = logging.getLogger(__name__)
 
 OURS = "imunity"
+CURVE = "imunity, its curve alone"
 BOUND = "best curve (knows the truth)"
+FLOOR = "reference's tissue levels, even and without noise"  # what a reference of another person can tell at most
 TRUTH = "the truth itself"  # a perfect answer, for the scores that do not compare with the truth
 EVERY = 50  # voxels of which one is taken for the rank correlation of the uncertainty
 
@@ -100,8 +101,8 @@ def evaluate_travelers(
     parallel = Parallel(n_jobs=jobs, verbose=5)
     names = [f"{path.name.split('_')[0]}-{sha256(path)[:8]}" for path in brains]
     files = parallel(
-        delayed(_make_visits)(path, name, output / "visits", seed, scanners)
-        for path, name in zip(brains, names, strict=True)
+        delayed(_make_visits)(path, name, names[0 if number else 1], output / "visits", seed, scanners)
+        for number, (path, name) in enumerate(zip(brains, names, strict=True))
     )
     done = parallel(
         delayed(_score_person)(file, files[:index] + files[index + 1 :], names[index], model, scanners)
@@ -124,34 +125,53 @@ def evaluate_travelers(
 
 
 def summarise(table: pd.DataFrame) -> dict[str, object]:
-    """Means over every direction and person; margins of our method with a 95 % interval over persons (Student's t)."""
+    """Means over every direction and person; margins of our method with a 95 % interval over persons (Student's t).
+
+    On its own scanner a scan has the same truth as elsewhere, even and noiseless.
+    """
     between = table[table.source != table.target]
+    own = table[table.source == table.target]
     travels, perfect = between[between.method != TRUTH], between[between.method == TRUTH]
-    identity = table[(table.source == table.target) & (table.method == OURS)]
     ours = travels[travels.method == OURS]
     by_direction = travels.groupby(["source", "target", "method"]).ssim.mean().unstack()
     change = by_direction[OURS] - by_direction["raw"]
-    margins = {}
-    for method in travels.method.unique():
-        if method == OURS:
-            continue
-        theirs = travels[travels.method == method]
-        gain = ours.groupby("person").ssim.mean() - theirs.groupby("person").ssim.mean()
-        half = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain)
-        margins[method] = {"mean": gain.mean(), "low": gain.mean() - half, "high": gain.mean() + half}
+    by_image = table[table.method.isin([OURS, "raw"])].pivot_table(
+        index=["person", "source", "target"], columns="method", values="ssim"
+    )
+    worst = by_image[OURS] - by_image["raw"]
     scores = ["ssim", "psnr", "mae", "histogram_distance", "gradient_correlation"]
     return {
         "travels": travels.groupby("method")[scores].mean().to_dict("index"),
+        "own_scanner": own[own.method != TRUTH].groupby("method")[["ssim", "mae"]].mean().to_dict("index"),
         "truth": {"gradient_correlation": perfect.gradient_correlation.mean()},
-        "ssim_gain": margins,
+        "ssim_gain": _margins(travels, "ssim"),
+        "mae_gain": _margins(travels, "mae"),
         "worst_direction": {"direction": " → ".join(change.idxmin()), "gain_over_raw": change.min()},
-        "identity": identity[["ssim", "mae", "gradient_correlation"]].mean().to_dict(),
-        "volume_change": {
-            name: {"mean": ours[name].abs().mean(), "worst": ours[name].abs().max()}
-            for name in (tissue + of for tissue in ("gray", "white") for of in ("", "_to_truth", "_of_scanners"))
+        "worst_image": {"image": " ".join(worst.idxmin()), "gain_over_raw": worst.min()},
+        "worse_than_raw": {"by_more_than_0.002": int((worst < -0.002).sum()), "of": len(worst)},
+        "exchange_slope": {
+            "mean": ours.exchange_slope.mean(),
+            "low": ours.exchange_slope.quantile(0.05),
+            "high": ours.exchange_slope.quantile(0.95),
         },
-        "uncertainty_rank_correlation": ours.uncertainty_rank.mean(),
+        "uncertainty": {
+            "rank_correlation": ours.uncertainty_rank.mean(),
+            "expected": ours.expected_error.mean(),
+            "found": ours.mae.mean(),
+        },
     }
+
+
+def _margins(travels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
+    """By how much our score is higher than that of every other method, over persons."""
+    by_person = travels.groupby(["method", "person"])[score].mean()
+    margins = {}
+    for method in travels.method.unique():
+        if method != OURS:
+            gain = by_person[OURS] - by_person[method]
+            half = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain)
+            margins[method] = {"mean": gain.mean(), "low": gain.mean() - half, "high": gain.mean() + half}
+    return margins
 
 
 def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
@@ -165,8 +185,8 @@ def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
             np.asarray(nib.load(path).dataobj, np.float32) for path in (row.source, row.target, row.reference)
         )
         mask = (source > 0) & (target > 0)
-        harmonized, _ = harmonize(source, mask, bundle, reference_scan(reference, bundle), Compute())
-        images = {"raw": source, **_baselines(source, mask, [reference]), OURS: harmonized}
+        ours = harmonize(source, mask, bundle, reference_scan(reference, bundle), Compute())
+        images = {"raw": source, **_baselines(source, mask, [reference]), OURS: ours.image}
         rows += [
             {"pair": number, "method": name, **_scores(image, target, source, mask)} for name, image in images.items()
         ]
@@ -176,8 +196,11 @@ def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
     return table
 
 
-def _make_visits(path: Path, name: str, folder: Path, seed: int, scanners: tuple[Scanner, ...]) -> Path:
-    """Scans and truths of a person on all scanners, cropped to the brain; a file that has them all is left as it is."""
+def _make_visits(path: Path, name: str, reference: str, folder: Path, seed: int, scanners: tuple[Scanner, ...]) -> Path:
+    """Scans and truths of a person on all scanners, cropped to the brain; a file that has them all is left as it is.
+
+    `reference` is the name of the person whose scan will be the reference: what it can tell at most is kept, too.
+    """
     file = folder / f"{name}_seed-{seed}.npz"
     if file.exists() and _holds_all(file, scanners):
         return file
@@ -191,7 +214,9 @@ def _make_visits(path: Path, name: str, folder: Path, seed: int, scanners: tuple
     arrays = {"mask": mask}
     for scanner in scanners:
         scan, truth = visit(person, scanner, seed)
-        arrays |= {f"{scanner.name}/scan": scan.astype(np.float16), f"{scanner.name}/truth": truth.astype(np.float16)}
+        floor = np.clip(perfect(person, scanner, relative_t1(reference, seed)), 0, 1)
+        volumes = {"scan": scan, "truth": truth, "floor": floor}
+        arrays |= {f"{scanner.name}/{kind}": volume.astype(np.float16) for kind, volume in volumes.items()}
     folder.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(".tmp.npz")
     np.savez(scratch, **arrays)
@@ -201,22 +226,13 @@ def _make_visits(path: Path, name: str, folder: Path, seed: int, scanners: tuple
 
 def _holds_all(file: Path, scanners: tuple[Scanner, ...]) -> bool:
     with np.load(file) as stored:
-        return all(f"{scanner.name}/truth" in stored for scanner in scanners)
+        return all(f"{scanner.name}/floor" in stored for scanner in scanners)
 
 
-def _load_visits(file: Path, scanners: tuple[Scanner, ...]) -> tuple[dict[str, Visit], np.ndarray]:
-    """Visits by scanner, and the mask."""
+def _load(file: Path, scanner: str, kind: str) -> np.ndarray:
+    """A volume: the scan, the truth or the floor on a scanner."""
     with np.load(file) as stored:
-        visits = {
-            scanner.name: Visit(*(stored[f"{scanner.name}/{kind}"].astype(np.float32) for kind in ("scan", "truth")))
-            for scanner in scanners
-        }
-        return visits, stored["mask"]
-
-
-def _load_scan(file: Path, scanner: str) -> np.ndarray:
-    with np.load(file) as stored:
-        return stored[f"{scanner}/scan"].astype(np.float32)
+        return stored[f"{scanner}/{kind}"].astype(np.float32)
 
 
 def _score_person(
@@ -226,29 +242,38 @@ def _score_person(
     import torch
 
     torch.set_num_threads(1)
-    visits, mask = _load_visits(file, scanners)
-    volumes = {scanner: tissue_volumes(scan, mask) for scanner, (scan, _) in visits.items()}
-    true_volumes = {scanner: tissue_volumes(truth, mask) for scanner, (_, truth) in visits.items()}
+    with np.load(file) as stored:
+        mask = stored["mask"]
     bundle, rows, features = load_bundle(model), [], []
-    for target in visits:
-        references = [_load_scan(other, target) for other in others]
-        reference = reference_scan(references[0], bundle)
-        for source, (scan, _) in visits.items():
-            truth = scan if source == target else visits[target].truth
-            harmonized, uncertainty = harmonize(scan, mask, bundle, reference, Compute())
-            images = {"raw": scan, **_baselines(scan, mask, references), OURS: harmonized}
-            images[BOUND] = baselines.best_curve(scan, mask, truth)
+    targets = [scanner.name for scanner in scanners]
+    truths = {target: _load(file, target, "truth") for target in targets}
+    references = {target: [_load(other, target, "scan") for other in others] for target in targets}
+    codes = {target: reference_scan(scans[0], bundle) for target, scans in references.items()}
+    for source in targets:
+        scan, before = _load(file, source, "scan"), None
+        for target in targets:
+            truth = truths[target]
+            ours = harmonize(scan, mask, bundle, codes[target], Compute())
+            images = {"raw": scan, **_baselines(scan, mask, references[target]), OURS: ours.image}
+            if ours.curved is not None:
+                images[CURVE] = ours.curved
+            images |= {BOUND: baselines.best_curve(scan, mask, truth), FLOOR: _load(file, target, "floor")}
             about = {"person": name, "source": source, "target": target}
             for method, image in images.items():
                 rows.append({**about, "method": method, **_scores(image, truth, scan, mask)})
                 if method == OURS:
-                    rows[-1] |= _volume_change(volumes[source], tissue_volumes(image, mask), true_volumes[target])
+                    error = np.abs(image - truth)[mask]
                     rows[-1]["uncertainty_rank"] = similarity.rank_correlation(
-                        uncertainty[mask][::EVERY], np.abs(image - truth)[mask][::EVERY]
+                        ours.uncertainty[mask][::EVERY], error[::EVERY]
                     )
+                    rows[-1]["expected_error"] = float(ours.uncertainty[mask].mean())
+                    if before is not None:
+                        difference = truth[mask] - before[1]
+                        rows[-1]["exchange_slope"] = _slope(image[mask] - before[0], difference)
+            before = ours.image[mask], truth[mask]
             changed = similarity.gradient_correlation(scan, truth, mask)
             rows.append({**about, "method": TRUTH, "gradient_correlation": changed})
-            if target == scanners[0].name:
+            if target == targets[0]:
                 features += [
                     {"person": name, "site": source, "method": method, **intensity_and_texture(image, mask)}
                     for method, image in {**images, TRUTH: truth}.items()
@@ -277,11 +302,6 @@ def _scores(image: np.ndarray, truth: np.ndarray, scan: np.ndarray, mask: np.nda
     }
 
 
-def _volume_change(before: dict[str, float], after: dict[str, float], truth: dict[str, float]) -> dict[str, float]:
-    """Relative to the scan, to what the target scanner would show, and what the change of scanner alone makes."""
-    changes = {}
-    for tissue in ("gray", "white"):
-        scanned, harmonized, true = (max(volumes[tissue], 1.0) for volumes in (before, after, truth))
-        changes |= {tissue: harmonized / scanned - 1, f"{tissue}_to_truth": harmonized / true - 1}
-        changes[f"{tissue}_of_scanners"] = true / scanned - 1
-    return changes
+def _slope(change: np.ndarray, difference: np.ndarray) -> float:
+    """Regression through the origin of what changes with the reference on what should change, both (n,)."""
+    return float(change @ difference / max(difference @ difference, 1e-9))

@@ -34,7 +34,8 @@ class Harmonized:
 
     image: np.ndarray
     uncertainty: np.ndarray  # absolute error to expect; of the paper's generator: standard deviation of the three axes
-    curve_change: float | None = None  # mean absolute change by the curves for the whole brain, in the mask
+    curved: np.ndarray | None = None  # after the curves for the whole brain alone; None: the paper's generator paints
+    curve_change: float | None = None  # mean absolute change by these in the mask
     local_change: float | None = None  # and by the local curves after them
 
 
@@ -65,17 +66,17 @@ def harmonize(
     inside = mask[box]
     brain = np.ascontiguousarray(volume[box] * inside, dtype=np.float32)
     if isinstance(bundle.generators[AXES[0]], Generator):
-        image, uncertainty, changes = _by_curves(brain, inside, bundle, reference, compute)
+        volumes, changes = _by_curves(brain, inside, bundle, reference, compute)
     else:
-        image, uncertainty, changes = _painted(brain, inside, bundle, reference, compute)
-    results = np.zeros((2, *volume.shape), np.float32)
-    results[(slice(None), *box)] = image * inside, uncertainty * inside
+        volumes, changes = _painted(brain, bundle, reference, compute), ()
+    results = np.zeros((len(volumes), *volume.shape), np.float32)
+    results[(slice(None), *box)] = np.stack(volumes) * inside
     return Harmonized(*results, *changes)
 
 
 def _by_curves(
     brain: np.ndarray, inside: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
-) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+) -> tuple[tuple[np.ndarray, ...], tuple[float, float]]:
     known = curves.coarse_quantiles(brain)[None]
     parts = []
     for axis in AXES:
@@ -90,19 +91,19 @@ def _by_curves(
         float(np.abs(after - before)[inside].mean()) if inside.any() else 0.0
         for before, after in ((brain, after_curve), (after_curve, image))
     )
-    return image, expected, changes
+    return (image, expected, after_curve), changes
 
 
 def _painted(
-    brain: np.ndarray, inside: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
-) -> tuple[np.ndarray, np.ndarray, tuple[None, None]]:
+    brain: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
+) -> tuple[np.ndarray, np.ndarray]:
     axes = [
         compute.with_fallback(
             lambda axis=axis: _paint(brain, bundle.generators[axis], axis, reference.codes[axis], compute)
         )
         for axis in AXES
     ]
-    return median_of_three(*axes), np.std(axes, axis=0), (None, None)
+    return median_of_three(*axes), np.std(axes, axis=0)
 
 
 @torch.inference_mode()

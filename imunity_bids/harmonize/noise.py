@@ -106,7 +106,7 @@ def _only_noise(change: np.ndarray, mask: np.ndarray, white: np.ndarray) -> np.n
     is there: it is left. What the change is on average over `LEVEL` is given back, so that no tissue becomes brighter.
     """
     extent = np.abs(ndimage.gaussian_filter(change, SPOT))
-    usual = max(1.4826 * float(np.median(extent[white])) , 1e-6)
+    usual = max(1.4826 * float(np.median(extent[white])), 1e-6)
     change = change / (1 + (extent / (SURE * usual)) ** 4)
     weight = ndimage.gaussian_filter(mask.astype(np.float32), LEVEL)
     mean = ndimage.gaussian_filter(change, LEVEL) / np.maximum(weight, 1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+WAVES = 4
 FLAT_BEYOND = 1.5  # squared distance from the middle, in half widths of the brain
 
 
@@ -40,8 +41,15 @@ def receive_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Gener
     return np.exp(amplitude * field / np.abs(field).max()).astype(np.float32)
 
 
-def residual_receive_field(position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What N4 leaves of a receive field at positions (n, 3) from -1 to 1: smooth, (n,), at most 1 in absolute value."""
-    linear, square, wave = rng.standard_normal((3, 3))
-    field = position @ linear + position**2 @ square + np.sin(2 * position) @ wave
+def smooth_field(position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Sum of some waves at positions (n, 3) from -1 to 1: (n,) float32, about -1 to 1.
+
+    Another form than that of `receive_field`, which judges what is learned on this.
+    """
+    direction = rng.standard_normal((3, WAVES)).astype(np.float32)
+    length = rng.uniform(0.5, 4, WAVES).astype(np.float32)  # radians over half of the brain
+    phase = rng.uniform(0, 2 * np.pi, WAVES).astype(np.float32)
+    waves = np.cos(position.astype(np.float32) @ (direction / np.linalg.norm(direction, axis=0) * length) + phase)
+    field = waves @ (rng.standard_normal(WAVES).astype(np.float32) / length)
+    field -= field.mean()
     return field / np.abs(field).max()

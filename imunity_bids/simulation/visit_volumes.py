@@ -2,8 +2,8 @@
 
 Persons are made and imaged by the same physics as in the evaluation with traveling subjects (`visits`), but they are
 other persons, protocols and tissue parameters are random ones (`protocols.draw_protocols`), and what the correction
-leaves of the fields has another form. Volumes hold every second voxel of 1 mm along each axis, not means of eight: noise
-and edges are those of the full resolution.
+leaves of the fields has another form. Volumes hold every second voxel of 1 mm along each axis, not means of eight:
+noise and edges are those of the full resolution.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from imunity_bids.bids.outputs import write_atomically
 from imunity_bids.image.white_stripe import WHITE_MATTER
 from imunity_bids.models.quantiles import STEPS
-from imunity_bids.simulation.fields import residual_receive_field
+from imunity_bids.simulation.fields import smooth_field
 from imunity_bids.simulation.persons import Person
 from imunity_bids.simulation.protocols import Protocols, draw_protocols, tissue_levels
 from imunity_bids.simulation.scanners import BLUR, TRANSMIT
@@ -33,6 +33,7 @@ SHAPE = (80, 96, 96)  # of the volumes; a brain in template space has about 156 
 RESOLUTIONS = 4  # of each person; the first is the brain's own
 FLIPS = torch.linspace(0.5, 1.5, 41)  # relative flip angles at which signals are tabulated
 NOISE = (0.004, 0.03)  # standard deviation in each channel, white matter being at 0.7; log-uniform
+SPARSE = 4  # every so many voxels are enough for quantiles
 TISSUE_SPREAD = 0.05  # log-normal, of the share that a tissue has in a brain's quantiles
 RESIDUAL = 0.10  # largest amplitude of what the correction leaves of a receive field; small ones are more frequent
 WHITE_MISS = 0.01  # standard deviation of the level at which white stripe puts white matter, relative
@@ -151,7 +152,7 @@ def simulate_visits(people: list[Coarse], count: int, folder: Path, seed: int, j
 
 
 def target_levels(visits: Visits, source: Tensor, target: Tensor) -> Tensor:
-    """Levels of the tissues of the persons of visits `source` on the scanners of visits `target`: numbers (B) -> (B, 3).
+    """Tissue levels of the persons of visits `source` on the scanners of visits `target`: numbers (B) -> (B, 3).
 
     White matter is at 0.7 exactly: the truth has the level of the population, not that of a visit.
     """
@@ -182,21 +183,25 @@ def _scan(person: Coarse, resolution: int, table: np.ndarray, rng: np.random.Gen
     """Intensities (n,) of one visit after bias correction and white stripe; `table` holds levels (3, F) at `FLIPS`."""
     excess = rng.uniform(0, TRANSMIT)
     weights = rng.uniform(0.5, 1.5, 3)
-    distance = ((person.position - rng.normal(0, 0.1, 3)) ** 2 * weights).sum(axis=1) / weights.mean()
-    flip = 1 + excess * (1 - np.minimum(distance, 2)) + 0.2 * excess * residual_receive_field(person.position, rng)
+    middle, weights = rng.normal(0, 0.1, 3).astype(np.float32), (weights / weights.mean()).astype(np.float32)
+    distance = (person.position - middle) ** 2 @ weights
+    flip = 1 + excess * (1 - np.minimum(distance, 2)) + 0.2 * excess * smooth_field(person.position, rng)
     flip /= flip.mean()
-    level = np.stack([np.interp(flip, FLIPS.numpy(), row) for row in table])
-    image = (level * person.parts[resolution]).sum(axis=0).clip(min=0)
-    image *= 1 + RESIDUAL * rng.uniform() ** 2 * residual_receive_field(person.position, rng)
+    image = sum(
+        np.interp(flip, FLIPS.numpy(), row).astype(np.float32) * part
+        for row, part in zip(table, person.parts[resolution], strict=True)
+    ).clip(min=0)
+    image *= 1 + RESIDUAL * rng.uniform() ** 2 * smooth_field(person.position, rng)
     sigma = np.exp(rng.uniform(*np.log(NOISE)))
-    noise = sigma * rng.standard_normal((2, len(image)), dtype=np.float32)
-    noisy = np.hypot(image + noise[0], noise[1])
+    noise = np.float32(sigma) * rng.standard_normal((2, len(image)), dtype=np.float32)
+    noisy = np.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)  # Rician
     scale = WHITE_MATTER * (1 + WHITE_MISS * rng.standard_normal()) / np.median(noisy[person.white])
     return np.clip(noisy * scale, DARKEST, 1).astype(np.float32)
 
 
 def _quantiles(scan: np.ndarray, tissue: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(Q,) of a brain whose shares of tissues differ a little from the person's."""
+    scan, tissue = scan[::SPARSE], tissue[::SPARSE]
     weight = np.exp(TISSUE_SPREAD * rng.standard_normal(3))[tissue]
     order = np.argsort(scan)
     rank = np.cumsum(weight[order])

@@ -43,17 +43,29 @@ def traveler(person: Person, scanner: Scanner, seed: int) -> tuple[np.ndarray, n
     White matter is at about 0.7. A person's T1 depends on seed and name alone, so that it is the same on every scanner;
     fields and noise depend on the scanner's name, too.
     """
-    own = np.random.default_rng([seed, *person.name.encode()])
-    scatter = 1 + SCATTER * own.standard_normal(3)
+    scatter = relative_t1(person.name, seed)
     rng = np.random.default_rng([seed, *person.name.encode(), *scanner.name.encode()])
-    truth = _image(person, scanner, np.ones((1, 1, 1)), scatter)
+    truth = perfect(person, scanner, scatter)
     middle = squared_distance_in(person.mask, MIDDLE_VOXELS * rng.standard_normal(3))  # it moves a little each visit
     flip_scale = transmit_field(middle, scanner.transmit, person.mask).astype(np.float32)
     image = _image(person, scanner, flip_scale, scatter)
     image = image * receive_field(image.shape, scanner.receive, rng)
     noise = scanner.noise * rng.standard_normal((2, *image.shape))
     noisy = np.hypot(image + noise[0], noise[1])  # Rician
-    return (noisy * person.mask).astype(np.float32), (truth * person.mask).astype(np.float32)
+    return (noisy * person.mask).astype(np.float32), truth
+
+
+def relative_t1(name: str, seed: int) -> np.ndarray:
+    """T1 of a person's tissues, relative to the usual, (3,)."""
+    return 1 + SCATTER * np.random.default_rng([seed, *name.encode()]).standard_normal(3)
+
+
+def perfect(person: Person, scanner: Scanner, scatter: np.ndarray) -> np.ndarray:
+    """Even and noiseless image (X, Y, Z) float32 on a scanner; `scatter` as from `relative_t1`.
+
+    With another person's T1 it is the most that a reference of that person can tell.
+    """
+    return (_image(person, scanner, np.ones((1, 1, 1)), scatter) * person.mask).astype(np.float32)
 
 
 def preprocessed(scan: np.ndarray, person: Person) -> np.ndarray:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from joblib import Parallel, delayed
 
-from imunity_bids import version
 from imunity_bids.errors import Usage
 from imunity_bids.harmonize.references import REFERENCE_SLICES, make_reference
 from imunity_bids.hashes import digest
@@ -20,7 +18,7 @@ from imunity_bids.models.bundle import AnyGenerator, Bundle, Reference, load_bun
 from imunity_bids.models.card import AXES, DEFAULT
 from imunity_bids.models.imunity import Generator
 from imunity_bids.models.paper import PaperGenerator
-from imunity_bids.simulation.visit_volumes import Coarse, simulate_visits
+from imunity_bids.simulation.visit_volumes import Coarse, Visits, simulate_visits
 from imunity_bids.training.biology import read_feature
 from imunity_bids.training.checkpoints import Run, weights_to_start_with
 from imunity_bids.training.dataset import Brain
@@ -28,10 +26,16 @@ from imunity_bids.training.harmonizer import Data, HarmonizerTraining, train_har
 from imunity_bids.training.paper import PaperTraining, train_paper
 from imunity_bids.training.persons import make_persons
 from imunity_bids.training.real_slices import RealSlices
-from imunity_bids.training.visit_batches import Stack, VisitBatches
+from imunity_bids.training.visit_batches import VisitBatches
 
 REFERENCE_BRAINS = 10  # per site, as at the participant level
 VALIDATION_VISITS = 400
+FIGURES = ("step", "held_out", "curve_only", "matching", "untouched", "expected", "site_accuracy")  # for the card
+
+
+class _Simulated(NamedTuple):
+    persons: list[Coarse]
+    visits: Visits
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class BundleTraining:
 
     axes: HarmonizerTraining | PaperTraining  # its axis is not used, its output is the folder of the whole run
     name: str = "own"
+    version: str = "1"
     template: str = "MNI152NLin2009cAsym"
     license: str = "not stated"
     default_site: str | None = None
@@ -67,9 +72,9 @@ def train_bundle(plan: BundleTraining, brains: list[Brain], sites: list[str], he
     if plan.axes.start and plan.axes.start.is_dir():
         started = load_bundle(plan.axes.start).generators[AXES[0]]
         plan = replace(plan, axes=replace(plan.axes, architecture=started.architecture))
-    train = _curves_axis(plan, brains, sites, held_out) if isinstance(plan.axes, HarmonizerTraining) else None
-    train = train or _paper_axis(plan, brains, sites, held_out)
-    done = Parallel(n_jobs=plan.jobs)(delayed(_one_axis)(plan, axis, train) for axis in AXES)
+    if isinstance(plan.axes, HarmonizerTraining):
+        _simulate(plan, brains, held_out)
+    done = Parallel(n_jobs=plan.jobs)(delayed(_one_axis)(plan, axis, brains, len(sites), held_out) for axis in AXES)
     generators = {axis: _load(plan, weights) for axis, (weights, _) in zip(AXES, done, strict=True)}
     measured = {axis: figures for axis, (_, figures) in zip(AXES, done, strict=True)}
     bundle = Bundle({}, generators, {})
@@ -80,35 +85,22 @@ def train_bundle(plan: BundleTraining, brains: list[Brain], sites: list[str], he
     return plan.axes.output / "bundle"
 
 
-_Train = Callable[[HarmonizerTraining | PaperTraining], Path]
-
-
-def _curves_axis(plan: BundleTraining, brains: list[Brain], sites: list[str], held_out: list[Brain]) -> _Train:
-    """Simulates the visits, which are the same for all axes; gives back what trains one of these."""
+def _simulate(plan: BundleTraining, brains: list[Brain], held_out: list[Brain]) -> tuple[_Simulated, _Simulated]:
+    """Persons and their visits, to learn from and to validate on; what is in the run's folder is read."""
     output, seed = plan.axes.output, plan.axes.seed
-    features = tuple(read_feature(name, brains) for name in plan.biology)
-    known, unseen = (make_persons(part, output / "persons", plan.jobs) for part in (brains, held_out))
-    count = min(VALIDATION_VISITS, plan.visits)
     chosen = digest([[brain.name for brain in brains], plan.visits, seed])[:12]
-    visits = simulate_visits(known, plan.visits, output / "visits" / chosen, seed, plan.jobs)
-    other_visits = simulate_visits(unseen, count, output / "visits" / f"{chosen}-held-out", seed + 1, plan.jobs)
-    numbers = [brain.site for brain in brains]
-    real = (len(sites) > 1 and plan.axes.unlearn) or bool(features)
-
-    def train(setup: HarmonizerTraining) -> Path:
-        learned, judged = (VisitBatches(*part, setup.axis) for part in ((known, visits), (unseen, other_visits)))
-        slices = RealSlices(learned.stacks, numbers) if real else None
-        return train_harmonizer(setup, Data(learned, judged, slices, features))
-
-    return train
+    parts = ((brains, plan.visits, chosen, seed), (held_out, VALIDATION_VISITS, f"{chosen}-held-out", seed + 1))
+    simulated = []
+    for part, count, name, number in parts:
+        persons = make_persons(part, output / "persons", plan.jobs)
+        visits = simulate_visits(persons, min(count, plan.visits), output / "visits" / name, number, plan.jobs)
+        simulated.append(_Simulated(persons, visits))
+    return tuple(simulated)
 
 
-def _paper_axis(plan: BundleTraining, brains: list[Brain], sites: list[str], held_out: list[Brain]) -> _Train:
-    features = tuple(read_feature(name, brains) for name in plan.biology)
-    return lambda setup: train_paper(setup, brains, len(sites), held_out, features)
-
-
-def _one_axis(plan: BundleTraining, axis: str, train: _Train) -> tuple[Path, dict[str, float]]:
+def _one_axis(
+    plan: BundleTraining, axis: str, brains: list[Brain], sites: int, held_out: list[Brain]
+) -> tuple[Path, dict[str, Any]]:
     """The best weights of an axis, and what was measured while it was trained."""
     if plan.jobs > 1:
         torch.set_num_threads(1)
@@ -116,12 +108,19 @@ def _one_axis(plan: BundleTraining, axis: str, train: _Train) -> tuple[Path, dic
     if start and start.is_dir():
         start = start / f"{axis}.safetensors"
     setup = replace(plan.axes, axis=axis, output=plan.axes.output / axis, start=start)
-    weights = train(setup)
+    features = tuple(read_feature(name, brains) for name in plan.biology)
+    if isinstance(setup, HarmonizerTraining):
+        known, unseen = _simulate(plan, brains, held_out)
+        visits, judged = (VisitBatches(*simulated, axis) for simulated in (known, unseen))
+        asked = (sites > 1 and setup.unlearn) or features
+        real = RealSlices(visits.stacks, [brain.site for brain in brains]) if asked else None
+        weights = train_harmonizer(setup, Data(visits, judged, real, features))
+    else:
+        weights = train_paper(setup, brains, sites, held_out, features)
     run = Run(setup.output)
     run.load()
     best = min(run.rows, key=lambda row: row["held_out"])
-    named = ("step", "held_out", "curve_only", "matching", "untouched", "expected", "site_accuracy")
-    figures = {name: round(best[name], 5) for name in named if name in best}
+    figures = {name: round(best[name], 5) for name in FIGURES if name in best}
     return weights, {"steps": setup.steps, "hours": round(run.seconds / 3600, 2), "best": figures}
 
 
@@ -156,7 +155,7 @@ def bundle_card(
         training["visits"] = plan.visits
     return {
         "name": plan.name,
-        "version": version(),
+        "version": plan.version,
         "license": plan.license,
         "template": plan.template,
         "intensity": "white-matter peak at 0.7 in [0, 1], 0 outside the brain",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imunity_bids.errors import Usage
-from imunity_bids.models.imunity import CodeHead
+from imunity_bids.models.heads import CodeHead
 from imunity_bids.training.dataset import Brain
 
 MISSING = ("", "n/a", "nan")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
-from skimage.filters import threshold_multiotsu
 from torch import Tensor
 
 from imunity_bids.bids.participants import read_participants
@@ -27,13 +25,6 @@ class Brain:
     traits: dict[str, str] = field(default_factory=dict)
     zooms: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm
     affine: np.ndarray | None = field(default=None, compare=False)  # of the volume, cut to the brain
-
-    @cached_property
-    def tissue_means(self) -> Tensor:
-        """Mean intensities of CSF and gray matter: the two darker of three Otsu classes."""
-        values = self.volume[self.volume > 0].float().numpy()
-        classes = np.digitize(values, threshold_multiotsu(values, classes=3, nbins=128))
-        return torch.tensor([float(values[classes == index].mean()) for index in (0, 1)])
 
 
 def load_brains(

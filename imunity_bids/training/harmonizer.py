@@ -202,9 +202,7 @@ def run_batch(generator: Generator, batch: Batch, real: RealBatch | None = None)
     return Forward(code, curved, result, of_real)
 
 
-def _slices(
-    generator: Generator, batch: Batch | RealBatch, own: Contrast, wanted: Contrast, aims: Tensor
-) -> Result:
+def _slices(generator: Generator, batch: Batch | RealBatch, own: Contrast, wanted: Contrast, aims: Tensor) -> Result:
     """Slices of a batch through curve and local curves; contrasts and `aims`, quantiles (P, Q), are those of pairs."""
     image, pair = batch.image, batch.pair
     curved = match(image.flatten(1), own.quantiles[pair], aims[pair]).clamp(DARKEST, 1).reshape(image.shape)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imunity_bids.models.imunity import Code, Discriminator
+from imunity_bids.models.heads import Discriminator
+from imunity_bids.models.imunity import Code
 from imunity_bids.training.networks import Networks
 from imunity_bids.training.pairs import Batch, Example
 from imunity_bids.unlearning.losses import confusion_loss
@@ -19,7 +20,7 @@ REAL = 0.9  # what the discriminator is to say of real slices; one-sided label s
 
 @dataclass(frozen=True)
 class Weights:
-    """λ of equation 4, of SSIM (in the authors' code, not in the paper) and of the tissue levels (our own)."""
+    """λ of equation 4, and of SSIM (in the authors' code, not in the paper)."""
 
     adversarial: float
     confusion: float
@@ -27,7 +28,6 @@ class Weights:
     kl: float
     ssim: float
     biological: float
-    levels: float = 0
 
 
 PRESETS = {
@@ -65,8 +65,6 @@ def generator_losses(networks: Networks, weights: Weights, batch: Batch, forward
         losses["confusion"] = confusion_loss(networks.site_head(anatomy.mean))
     if "biology" in networks.modules:
         losses["biological"] = networks.modules["biology"](anatomy.mean, batch.brain)
-    if weights.levels:
-        losses["levels"] = networks.modules["levels"](anatomy.mean, contrast_code.mean, batch, forward.slices)
     return losses
 
 
@@ -80,4 +78,5 @@ def discriminator_loss(discriminator: Discriminator, real: Tensor, generated: Te
 
 
 def should_be(logits: Tensor, answer: float) -> Tensor:
+    """Binary cross-entropy of a map of logits with one answer, 1 being real."""
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, answer))

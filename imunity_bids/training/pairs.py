@@ -9,15 +9,12 @@ from torch import Tensor
 
 from imunity_bids.errors import Usage
 from imunity_bids.models.card import AXES
-from imunity_bids.models.histogram import HistogramNet
-from imunity_bids.models.quantiles import quantiles
-from imunity_bids.simulation import contrast
+from imunity_bids.models.imunity import DARKEST
 from imunity_bids.training.dataset import Brain
 
 APART = 10  # slices between S1 and S2 at least
 BRAIN_SHARE = 0.01  # of a slice that is used
-KIND_SHARES = (0.15, 0.1, 0.15, 0.6)  # own contrast, γ, random curve, simulated sequence
-UNEVEN = 0.15  # largest standard deviation of the transmit field
+GAMMA = (0.5, 1.5)
 
 
 class Batch(NamedTuple):
@@ -25,9 +22,6 @@ class Batch(NamedTuple):
 
     s1: Tensor  # (B, 1, crop, crop) float32, with some brain in each
     s2: Tensor  # of the same brain, likewise
-    tissue_means: Tensor  # intensities of CSF and gray matter of the brain, (B, 2)
-    quantiles: Tensor  # intensities of the brain, (B, Q)
-    other_quantiles: Tensor  # of another brain of the same site, (B, Q)
     site: Tensor  # number, (B)
     brain: Tensor  # number, (B)
 
@@ -35,9 +29,9 @@ class Batch(NamedTuple):
 class Example(NamedTuple):
     """What the generator sees and what it is to make of it, all (B, 1, H, W) in [0, 1]."""
 
-    seen: Tensor  # S1 in a source contrast
-    reference: Tensor  # S2 in the target contrast, S2γ in the paper
-    target: Tensor  # S1 in the target contrast, S1γ in the paper
+    seen: Tensor  # S1
+    reference: Tensor  # S2γ
+    target: Tensor  # S1γ
 
 
 def check_batch_size(size: int, sites: int) -> None:
@@ -64,8 +58,6 @@ class Pairs:
         self.usable = [
             torch.nonzero((stack > 0).float().mean(dim=(1, 2)) >= BRAIN_SHARE).flatten() for stack in self.stacks
         ]
-        self.tissue_means = torch.stack([brain.tissue_means for brain in brains])
-        self.quantiles = torch.stack([quantiles(brain.volume[brain.volume > 0]) for brain in brains])
         self.sites = torch.tensor([brain.site for brain in brains])
         self.by_site = [torch.nonzero(self.sites == site).flatten() for site in self.sites.unique()]
 
@@ -78,19 +70,15 @@ class Pairs:
             There are more sites than pairs.
         """
         check_batch_size(size, len(self.by_site))
-        chosen, others = [], []
+        chosen = []
         for index in range(size):
             members = self.by_site[index % len(self.by_site)]
-            for drawn in (chosen, others):
-                drawn.append(int(members[torch.randint(len(members), (1,), generator=g)]))
+            chosen.append(int(members[torch.randint(len(members), (1,), generator=g)]))
         pairs = [self._pair(brain, g) for brain in chosen]
         first, second = (torch.stack(part)[:, None].float() for part in zip(*pairs, strict=True))
         return Batch(
             s1=first,
             s2=second,
-            tissue_means=self.tissue_means[chosen],
-            quantiles=self.quantiles[chosen],
-            other_quantiles=self.quantiles[others],
             site=self.sites[chosen],
             brain=torch.tensor(chosen),
         )
@@ -111,51 +99,8 @@ class Pairs:
         return padded[row : row + self.crop, column : column + self.crop]
 
 
-def make_example(
-    batch: Batch,
-    g: torch.Generator,
-    paper_contrast: bool = False,
-    prematch: bool = False,
-    histogram: HistogramNet | None = None,
-) -> Example:
-    """ONE new contrast per pair for S2 and the target, another one for the S1 that the generator sees.
-
-    Parameters
-    ----------
-    paper_contrast
-        S1 as it is, and γ for the target; otherwise one of four kinds of contrasts for each, and what a scanner adds.
-    prematch
-        Whether the histogram of S1 is matched to that of another brain in the target contrast, as inference does it.
-    histogram
-        Says what to match to instead.
-    """
-    if paper_contrast:
-        gamma = contrast.draw_gamma(len(batch.s1), g)
-        seen, reference, target = batch.s1, *(contrast.gamma_corrected(t, gamma) for t in (batch.s2, batch.s1))
-        own, wanted = batch.quantiles, batch.other_quantiles.pow(gamma)
-    else:
-        curves, source = _random_contrasts(batch.tissue_means, g), _random_contrasts(batch.tissue_means, g)
-        seen = contrast.scanner(contrast.recolour(batch.s1, source), g)
-        reference = contrast.scanner(contrast.recolour(batch.s2, curves), g)
-        # The uneven fields of a scanner are in the images, but not in what is asked for.
-        target = contrast.recolour(batch.s1, curves.mean(dim=(2, 3), keepdim=True))
-        own = contrast.quantiles_after(batch.quantiles, source)
-        wanted = contrast.quantiles_after(batch.other_quantiles, curves)
-    if prematch:
-        seen = contrast.prematch(seen, own, wanted, histogram)
-    return Example(seen, reference, target)
-
-
-def _random_contrasts(tissue_means: Tensor, g: torch.Generator) -> Tensor:
-    """Curves (B, K, 3, 3): the scan's own contrast, a γ, any monotone curve, or a simulated sequence's."""
-    count = len(tissue_means)
-    kinds = torch.stack(
-        [
-            contrast.identity_curves(count).expand(-1, -1, 3, 3),
-            contrast.gamma_curves(count, g).expand(-1, -1, 3, 3),
-            contrast.random_curves(count, g).expand(-1, -1, 3, 3),
-            contrast.sequence_curves(tissue_means, g, UNEVEN),
-        ]
-    )
-    chosen = torch.multinomial(torch.tensor(KIND_SHARES), count, replacement=True, generator=g)
-    return kinds[chosen, torch.arange(count)]
+def make_example(batch: Batch, g: torch.Generator) -> Example:
+    """ONE new contrast per pair, a γ that is uniform between 0.5 and 1.5, for S2 and the target (section 2.2.1)."""
+    gamma = GAMMA[0] + (GAMMA[1] - GAMMA[0]) * torch.rand(len(batch.s1), 1, 1, 1, generator=g)
+    reference, target = (image.pow(gamma).clamp(DARKEST, 1) * (image > 0) for image in (batch.s2, batch.s1))
+    return Example(batch.s1, reference, target)

@@ -1,19 +1,13 @@
-"""Train one axis of ImUnity (Cackowski 2023, equations 1 to 5).
+"""Train one axis of the paper's generator (Cackowski 2023, equations 1 to 5): γ only, pixels from codes.
 
 Each batch updates the site head on the features of the encoder as it is (equation 1), then the generator, whose loss
 holds the confusion through the head just updated (equation 2), then the discriminator. Before the first batch the head
 alone is trained on the frozen encoder. Head before confusion, and a head that can tell sites before unlearning begins:
 both are Dinsdale's (2020, section 2.3).
 
-What differs from Dinsdale 2020: task and confusion are one update of the encoder, as in ImUnity's equation 4, not two;
-the task's loss is the mean over all pixels of a batch, not over those of each site (their equation 1); the head is
-pretrained on the encoder as it starts (random, or the weights to fine-tune), not on one trained for the task.
-
-What differs from Cackowski 2023: other contrasts than γ (unless `paper_contrast`), SSIM and tissue levels as terms of
-the loss (unless their weights are 0), cross-entropy or squared error instead of binary cross-entropy in
-equation 3, one-sided label smoothing in the discriminator and Adam's β1 of 0.5 (both as in the authors' code), one
-cycle of learning rates over some thousand batches instead of 1e-4 over 300 epochs, clipped gradients, and a moving
-average of the weights as the result.
+What differs from the paper: cross-entropy or squared error instead of binary cross-entropy in equation 3, one-sided
+label smoothing in the discriminator and Adam's β1 of 0.5 (both as in the authors' code), one cycle of learning rates
+instead of 1e-4 over 300 epochs, clipped gradients, and a moving average of the weights as the result.
 """
 
 from __future__ import annotations
@@ -29,9 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.models.histogram import HistogramNet
-from imunity_bids.models.imunity import Architecture, Code, Generator
-from imunity_bids.training.biology import read_feature
+from imunity_bids.models.imunity import Code
+from imunity_bids.models.paper import PaperArchitecture, PaperGenerator
+from imunity_bids.training.biology import Feature
 from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
 from imunity_bids.training.dataset import Brain
 from imunity_bids.training.losses import PRESETS, Forward, Weights, discriminator_loss, generator_losses
@@ -46,18 +40,16 @@ VALIDATION_BATCHES, VALIDATION_BATCH = 4, 16
 
 
 @dataclass(frozen=True)
-class HarmonizerTraining:
+class PaperTraining:
     """What decides the weights of one axis, and where they go."""
 
     output: Path
     axis: str
-    architecture: Architecture = field(default_factory=Architecture)
-    weights: Weights = PRESETS["code"]
-    paper_contrast: bool = False  # γ only, anchored at 1; else also curves, anchored at white matter
+    architecture: PaperArchitecture = field(default_factory=PaperArchitecture)
+    weights: Weights = PRESETS["paper"]
     unlearn: bool = True
     site_pretraining: int = 200  # updates of the site head on the frozen encoder, before unlearning begins
-    biology: tuple[str, ...] = ()  # columns of participants.tsv that the anatomy code shall keep
-    steps: int = 2000
+    steps: int = 20_000
     batch: int = 16
     crop: int = 128
     rate: float = 1e-3
@@ -68,26 +60,27 @@ class HarmonizerTraining:
     start: Path | None = None  # best.pt of another axis or run, or a bundle's safetensors
 
 
-def build_networks(setup: HarmonizerTraining, brains: list[Brain], sites: int) -> Networks:
+def build_networks(setup: PaperTraining, sites: int, features: tuple[Feature, ...] = ()) -> Networks:
     """Untrained networks; a site head with two sites or more."""
+    side = setup.crop // setup.architecture.multiple
     return Networks(
-        setup.architecture,
-        setup.crop,
+        PaperGenerator(setup.architecture),
+        (setup.architecture.code_channels, side, side),
         sites if setup.unlearn else 0,
-        tuple(read_feature(name, brains) for name in setup.biology),
-        bool(setup.weights.levels),
+        features,
+        bool(setup.weights.adversarial),
         setup.rate,
         setup.steps,
         setup.device,
     )
 
 
-def train_harmonizer(
-    setup: HarmonizerTraining,
+def train_paper(
+    setup: PaperTraining,
     brains: list[Brain],
     sites: int,
     held_out: list[Brain],
-    histogram: HistogramNet | None = None,
+    features: tuple[Feature, ...] = (),
     watch: Callable[[int], None] | None = None,
 ) -> Path:
     """Train, or go on where a killed run stopped; returns the path of the best weights.
@@ -98,8 +91,8 @@ def train_harmonizer(
         How many there are; with two or more the anatomy code unlearns them.
     held_out
         Brains that are not trained on; the mean L1 on fixed pairs of them decides which weights are best.
-    histogram
-        What comes before the generator at inference, where the input is matched at all.
+    features
+        Biological features that the anatomy code shall keep.
     watch
         Called with the number of each batch, from 1, before it.
 
@@ -112,7 +105,7 @@ def train_harmonizer(
     """
     check_batch_size(setup.batch, sites)
     torch.manual_seed(setup.seed)
-    networks = build_networks(setup, brains, sites)
+    networks = build_networks(setup, sites, features)
     if setup.start is not None:
         networks.generator.load_state_dict(weights_to_start_with(setup.start))
     average = moving_average(networks.generator)
@@ -125,10 +118,10 @@ def train_harmonizer(
 
     pairs = Pairs(brains, setup.axis, setup.crop)
     if networks.site_head is not None and first == 0:  # a run that was killed in here begins here again
-        batches = _site_batches(setup, pairs, histogram)
+        batches = _site_batches(setup, pairs)
         reached = pretrain_site_head(networks.site_head, networks.generator.anatomy, batches, setup.rate)
         log.info("%s: accuracy of the site head before unlearning: %s", setup.axis, reached)
-    examples = _validation_examples(setup, Pairs(held_out, setup.axis, setup.crop), histogram)
+    examples = _validation_examples(setup, Pairs(held_out, setup.axis, setup.crop))
     untouched = float(np.mean([_error(slices.seen, slices.target) for slices in examples]))
     rows: list[dict[str, float]] = []
     bar = tqdm(range(first + 1, setup.steps + 1), initial=first, total=setup.steps, desc=setup.axis, mininterval=5)
@@ -137,7 +130,7 @@ def train_harmonizer(
             watch(step)
         g = torch.Generator().manual_seed(setup.seed * 10**7 + step)
         torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
-        rows.append(update(networks, setup, pairs, g, histogram))
+        rows.append(update(networks, setup, pairs, g))
         average.update_parameters(networks.generator)
         if step % setup.every and step != setup.steps:
             continue
@@ -154,14 +147,13 @@ def train_harmonizer(
 
 def update(
     networks: Networks,
-    setup: HarmonizerTraining,
+    setup: PaperTraining,
     pairs: Pairs,
     g: torch.Generator,
-    histogram: HistogramNet | None = None,
 ) -> dict[str, float]:
     """Draw a batch and update site head, generator and discriminator, in this order; gives the losses back."""
     batch = pairs.batch(setup.batch, g)
-    slices = _example(batch, setup, g, histogram)
+    slices = _example(batch, setup, g)
     with autocast(setup.device, setup.precision):
         anatomy = networks.generator.anatomy(slices.seen)
         contrast = networks.generator.contrast(slices.reference)
@@ -174,7 +166,7 @@ def update(
     return numbers
 
 
-def _update_site_head(networks: Networks, setup: HarmonizerTraining, batch: Batch, anatomy: Code) -> dict[str, float]:
+def _update_site_head(networks: Networks, setup: PaperTraining, batch: Batch, anatomy: Code) -> dict[str, float]:
     site = batch.site.to(setup.device)
     with autocast(setup.device, setup.precision):
         logits = networks.site_head(anatomy.mean.detach())
@@ -183,48 +175,43 @@ def _update_site_head(networks: Networks, setup: HarmonizerTraining, batch: Batc
     return {"site": loss.item(), "site_accuracy": accuracy(logits, site)}
 
 
-def _update_generator(
-    networks: Networks, setup: HarmonizerTraining, batch: Batch, forward: Forward
-) -> dict[str, float]:
+def _update_generator(networks: Networks, setup: PaperTraining, batch: Batch, forward: Forward) -> dict[str, float]:
     with autocast(setup.device, setup.precision):
         losses = generator_losses(networks, setup.weights, batch, forward)
-    heads = {"biological": "biology", "levels": "levels"}  # trained together with the encoder
-    trained = ["generator", *(heads[name] for name in losses if name in heads)]
+    trained = ["generator", *(["biology"] if "biological" in losses else [])]  # heads train with the encoder
     networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
     return {name: loss.item() for name, loss in losses.items()}
 
 
-def _update_discriminator(networks: Networks, setup: HarmonizerTraining, forward: Forward) -> dict[str, float]:
+def _update_discriminator(networks: Networks, setup: PaperTraining, forward: Forward) -> dict[str, float]:
     with autocast(setup.device, setup.precision):
         loss = discriminator_loss(networks.discriminator, forward.slices.target, forward.generated.detach())
     networks.advance(loss, "discriminator")
     return {"discriminator": loss.item()}
 
 
-def _example(batch: Batch, setup: HarmonizerTraining, g: torch.Generator, histogram: HistogramNet | None) -> Example:
-    example = make_example(batch, g, setup.paper_contrast, setup.architecture.prematch, histogram)
+def _example(batch: Batch, setup: PaperTraining, g: torch.Generator) -> Example:
+    example = make_example(batch, g)
     return Example(*(slices.to(setup.device) for slices in example))
 
 
-def _site_batches(
-    setup: HarmonizerTraining, pairs: Pairs, histogram: HistogramNet | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _site_batches(setup: PaperTraining, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
     """Slices as the generator will see them, and their sites; drawn from other random numbers than the training's."""
     for step in range(setup.site_pretraining):
         g = torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step)
         batch = pairs.batch(setup.batch, g)
-        yield _example(batch, setup, g, histogram).seen, batch.site.to(setup.device)
+        yield _example(batch, setup, g).seen, batch.site.to(setup.device)
 
 
-def _validation_examples(setup: HarmonizerTraining, pairs: Pairs, histogram: HistogramNet | None) -> list[Example]:
+def _validation_examples(setup: PaperTraining, pairs: Pairs) -> list[Example]:
     """The same ones whatever the seed of the training."""
     g = torch.Generator().manual_seed(0)
     batches = [pairs.batch(max(VALIDATION_BATCH, len(pairs.by_site)), g) for _ in range(VALIDATION_BATCHES)]
-    return [_example(batch, setup, g, histogram) for batch in batches]
+    return [_example(batch, setup, g) for batch in batches]
 
 
 @torch.inference_mode()
-def _validate(generator: Generator, examples: list[Example]) -> float:
+def _validate(generator: PaperGenerator, examples: list[Example]) -> float:
     """Mean over examples of the mean absolute error inside the brain."""
     errors = [
         _error(generator(slices.seen, generator.contrast(slices.reference).mean), slices.target) for slices in examples

@@ -50,9 +50,8 @@ class RealSlices:
         return len(self.by_site)
 
     def batch(self, references: int, g: torch.Generator) -> RealBatch:
-        """Two volumes of each site at least, each with one of so many simulated volumes as its reference."""
-        each = 2 if self.sites < 5 else 1
-        chosen = torch.cat([own[torch.randint(len(own), (each,), generator=g)] for own in self.by_site])
+        """A volume of each site, each with one of so many simulated volumes as its reference."""
+        chosen = torch.cat([own[torch.randint(len(own), (1,), generator=g)] for own in self.by_site])
         target = torch.randint(references, (len(chosen),), generator=g)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=g)))
         pair = torch.arange(len(chosen)).repeat_interleave(PAIR_SLICES)

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from imunity_bids.models.imunity import AnatomyEncoder, CodeHead
+from imunity_bids.models.heads import CodeHead
+from imunity_bids.models.paper import AnatomyEncoder
 from imunity_bids.unlearning.losses import domain_loss
 
 
