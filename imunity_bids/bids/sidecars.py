@@ -18,8 +18,8 @@ DESCRIPTIONS = {
     "white-striped, white matter at 0.7",
     "biasfield": "Bias field that was taken out, on the scan's own voxels: the scan is this times desc-preproc",
     "harmonized": "Harmonized to the reference by ImUnity, median of three axes, white matter at about 0.7",
-    "uncertainty": "Expected absolute error, in the unit of the harmonized image, from the spread of the three axes' "
-    "models and what the other networks of the bundle expect",
+    "uncertainty": "Absolute error to expect, in the unit of the harmonized image, as the three axes' models name it; "
+    "by the paper's models the standard deviation of the three axes",
 }
 BIDSIGNORE = "*.html\n*_xfm.*\ngroup.*\n"
 

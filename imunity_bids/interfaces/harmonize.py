@@ -91,12 +91,12 @@ class Harmonize(Interface):
         image, before = load(given.in_file)
         mask = load(given.mask)[1] > 0
         compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
-        after, uncertainty = harmonize(before, mask, bundle, reference, compute)
+        harmonized = harmonize(before, mask, bundle, reference, compute)
         return {
-            "out_file": save(folder / "harmonized.nii", after, image),
-            "uncertainty": save(folder / "uncertainty.nii", uncertainty, image),
+            "out_file": save(folder / "harmonized.nii", harmonized.image, image),
+            "uncertainty": save(folder / "uncertainty.nii", harmonized.uncertainty, image),
             "info": {
-                "fidelity": fidelity(before, after, uncertainty, mask, reference),
+                "fidelity": fidelity(before, harmonized, mask, reference),
                 "reference": {"label": reference.label, "type": reference.kind, "sha256": reference.sha256},
                 "quantiles": [round(value, 5) for value in reference.quantiles.tolist()],
                 "compute": {

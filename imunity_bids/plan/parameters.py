@@ -28,7 +28,7 @@ def preprocessing(settings: Settings, template: Template) -> dict[str, Any]:
 
 
 def model(card: dict[str, Any]) -> dict[str, Any]:
-    """What of a bundle decides its output: the weights, and the architecture with its strength."""
+    """What of a bundle decides its output: the weights and the architecture."""
     return {"weights": card["sha256"], "architecture": card["architecture"]}
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from imunity_bids.harmonize.inference import intensity_quantiles
+from imunity_bids.harmonize.inference import Harmonized, intensity_quantiles
 from imunity_bids.metrics import similarity
 from imunity_bids.models.bundle import Reference
 
 
-def fidelity(
-    before: np.ndarray, after: np.ndarray, uncertainty: np.ndarray, mask: np.ndarray, reference: Reference
-) -> dict[str, float]:
-    """Numbers for the report and the scans table; volumes white-striped, (X, Y, Z)."""
+def fidelity(before: np.ndarray, harmonized: Harmonized, mask: np.ndarray, reference: Reference) -> dict[str, float]:
+    """Numbers for the report and the scans table; `before` is white-striped, (X, Y, Z)."""
+    after = harmonized.image
     target = reference.quantiles.numpy()
     distances = [
         similarity.histogram_distance(intensity_quantiles(volume, mask).numpy(), target) for volume in (before, after)
     ]
+    changes = {"curve_change": harmonized.curve_change, "local_change": harmonized.local_change}
     return {
+        **{name: value for name, value in changes.items() if value is not None},
         "gradient_correlation": similarity.gradient_correlation(before, after, mask),
         "ssim_with_input": similarity.ssim(before, after, mask),
         "contrast_before": similarity.gray_white_contrast(before, mask),
@@ -25,5 +26,5 @@ def fidelity(
         "histogram_distance_before": distances[0],
         "histogram_distance_after": distances[1],
         "histogram_distance_change": distances[1] - distances[0],
-        "mean_uncertainty": float(uncertainty[mask].mean()),
+        "mean_uncertainty": float(harmonized.uncertainty[mask].mean()),
     }

@@ -143,6 +143,12 @@ MEASURES = (
     ),
     Measure("contrast_after", "The same after harmonization"),
     Measure(
+        "curve_change",
+        "Mean absolute change by the curve for the whole brain (empty for models that paint)",
+        "mean over the mask of |after the curves − before|, median of the axes",
+    ),
+    Measure("local_change", "Mean absolute change by the local curves after it", "mean over the mask"),
+    Measure(
         "gradient_correlation",
         "Correlation of image gradients before and after harmonization: edges kept",
         "Pearson's r of all gradient components inside the mask",

@@ -194,13 +194,21 @@ def methods_text(plan: Plan) -> str:
 def _models_text(plan: Plan) -> str:
     """The sentences of harmonization for the methods text."""
     references = ", ".join(f"{reference.label} ({reference.kind})" for reference in plan.references)
+    what = _HOW[plan.card["architecture"]["kind"]]
     return (
-        f"The models of the bundle {plan.card['name']} {plan.card['version']}, a histogram network and one model per "
-        "anatomical axis, gave each image the contrast of the reference "
-        f"({references}); the results of the three axes were fused by the voxelwise median. The uncertainty is the "
-        "absolute error that the networks of the bundle expect at each voxel, given the standard deviation of the "
-        "three axes."
+        f"The models of the bundle {plan.card['name']} {plan.card['version']}, one per anatomical axis, gave each "
+        f"image the contrast of the reference ({references}): {what} The results of the three axes were fused by the "
+        "voxelwise median (Cackowski et al. 2023)."
     )
+
+
+_HOW = {
+    "curves": "from the codes of the contrasts of scan and reference each model made one intensity curve for the whole "
+    "brain, which starts as histogram matching, and from the code of the anatomy a map of local curves that were "
+    "applied after it. The uncertainty is the absolute error that the models expect.",
+    "paper": "each model painted every slice from the code of its anatomy and the code of the reference's contrast. "
+    "The uncertainty is the standard deviation of the three axes.",
+}
 
 
 def _node_name(text: str) -> str:
