@@ -25,7 +25,7 @@ from imunity_bids.image.template import white_core_of
 from imunity_bids.metrics import similarity
 from imunity_bids.models.bundle import load_bundle
 from imunity_bids.simulation.persons import take_apart
-from imunity_bids.simulation.scanners import SCANNERS, Scanner
+from imunity_bids.simulation.scanners import SCANNERS, STRONG, Scanner
 from imunity_bids.simulation.visits import perfect, relative_t1, visit
 
 log = logging.getLogger(__name__)
@@ -59,19 +59,19 @@ def brains_below(folder: Path, chosen: list[str]) -> list[Path]:
 
 
 def scanners_named(names: list[str]) -> tuple[Scanner, ...]:
-    """Simulated scanners by name, in the order of `SCANNERS`; all of them where there is no name.
+    """Simulated scanners by name, in the order of `SCANNERS` and `STRONG`; without names all of `SCANNERS`.
 
     Raises
     ------
     Usage
         A name is not known, or there is one scanner only.
     """
-    known = {scanner.name: scanner for scanner in SCANNERS}
+    known = {scanner.name: scanner for scanner in (*SCANNERS, *STRONG)}
     if unknown := sorted(set(names) - set(known)):
         raise Usage(f"--scanners {' '.join(unknown)}: no such scanner; there are: {', '.join(known)}")
     if len(set(names)) == 1:
         raise Usage(f"--scanners {names[0]}: nobody can travel with one scanner; name two at least")
-    return tuple(scanner for scanner in SCANNERS if not names or scanner.name in names)
+    return tuple(known[name] for name in known if name in names) if names else SCANNERS
 
 
 def evaluate_travelers(

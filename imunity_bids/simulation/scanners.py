@@ -1,6 +1,6 @@
 """Scanners: a protocol (`sequences`), the tissue parameters at its field strength, fields, resolution and noise.
 
-Six typical ones for evaluation, and random ones for training.
+Six typical ones for evaluation; training draws its own (`visit_volumes`).
 """
 
 from __future__ import annotations
@@ -10,15 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from imunity_bids.simulation.protocols import draw_protocols
 from imunity_bids.simulation.sequences import decayed, inversion_delay, mprage, recovery_time, spgr
 
 TISSUES = ("csf", "gray", "white")
 FWHM = np.sqrt(8 * np.log(2))  # of a Gaussian, relative to σ
-
-# Ranges of random scanners, uniform: largest excess of the transmit field in the middle of the head, largest amplitude
-# of the receive field, largest blur (σ in voxels of 1 mm), standard deviation of the noise.
-TRANSMIT, RECEIVE, BLUR, NOISE = 0.25, 0.3, 0.6, (0.004, 0.018)
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Scanner:
         return decayed(signal, density, torch.tensor(self.te), t2_star).numpy()
 
 
-# Typical of protocols in use; training draws its own (`random_scanners`) and none of these.
+# Typical of protocols in use; training draws its own and none of these.
 SCANNERS = (
     Scanner("SPGR-1.5T", AT_1_5_T, 24, 5.0, 30, transmit=0.04, receive=0.15, fwhm_mm=(1.2, 0.0, 0.0), noise=0.012),
     Scanner("SPGR-3T", AT_3_T, 9.6, 4.6, 11, transmit=0.18, receive=0.30, fwhm_mm=(0.8, 0.8, 0.8), noise=0.010),
@@ -78,31 +73,5 @@ SCANNERS = (
     Scanner("IR-SPGR-3T", AT_3_T, 1900, 3.0, 12, 700, 100, 7.0, 0.18, 0.30, (0.0, 1.0, 0.0), 0.012),
 )
 
-
-def random_scanners(count: int, rng: np.random.Generator) -> list[Scanner]:
-    """Scanners with random T1-weighted protocols, fields, resolution and noise."""
-    g = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    protocols = draw_protocols(count, g)
-    scanners = []
-    for number in range(count):
-        values = protocols.rows(number)
-        tissue = Relaxation(*(tuple(parameter.tolist()) for parameter in values[:3]))
-        is_spgr, te, flip, tr, delay, readouts, spacing, recovery = (value.item() for value in values[3:])
-        fields = {
-            "transmit": rng.uniform(0, TRANSMIT),
-            "receive": rng.uniform(0, RECEIVE),
-            "fwhm_mm": tuple(FWHM * rng.uniform(0, BLUR, 3) * rng.integers(0, 2, 3)),
-            "noise": rng.uniform(*NOISE),
-        }
-        scanner = Scanner(f"random-{number}", tissue, tr, te, flip, **fields)
-        if not is_spgr:
-            train = readouts * spacing
-            scanner = replace(
-                scanner,
-                tr=delay + train + recovery,
-                ti=delay + train / 2,
-                readouts=int(readouts),
-                spacing=spacing,
-            )
-        scanners.append(scanner)
-    return scanners
+# With fields that surface coils make: to be named to be used.
+STRONG = tuple(replace(s, name=f"{s.name}-strong", receive=0.7) for s in SCANNERS if s.name in ("SPGR-3T", "MPRAGE-3T"))

@@ -25,13 +25,14 @@ from imunity_bids.models.quantiles import STEPS
 from imunity_bids.simulation.fields import smooth_field
 from imunity_bids.simulation.persons import Person
 from imunity_bids.simulation.protocols import Protocols, draw_protocols, tissue_levels
-from imunity_bids.simulation.scanners import BLUR, TRANSMIT
 from imunity_bids.simulation.visits import SCATTER
 
 STRIDE = 2  # every so many voxels of 1 mm
 SHAPE = (80, 96, 96)  # of the volumes; a brain in template space has about 156 × 188 × 162 mm
 RESOLUTIONS = 4  # of each person; the first is the brain's own
 FLIPS = torch.linspace(0.5, 1.5, 41)  # relative flip angles at which signals are tabulated
+TRANSMIT = 0.25  # largest excess of the flip angle in the middle of the head
+BLUR = 0.6  # largest σ beyond 1 mm, in voxels
 NOISE = (0.004, 0.03)  # standard deviation in each channel, white matter being at 0.7; log-uniform
 SPARSE = 4  # every so many voxels are enough for quantiles
 TISSUE_SPREAD = 0.05  # log-normal, of the share that a tissue has in a brain's quantiles
