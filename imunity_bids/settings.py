@@ -33,6 +33,7 @@ class Settings:
     registration: str = "affine"
     bias_correction: str = "white-matter"
     save_bias_field: bool = False
+    noise: str = "match"
     template: str = DEFAULT_TEMPLATE
     output_spaces: tuple[str, ...] = ("template",)
     device: str = "auto"

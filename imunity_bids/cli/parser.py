@@ -63,8 +63,12 @@ def _add_reference(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("--site-column", default="site", metavar="NAME", help="column of participants.tsv")
     group.add_argument(
-        "--reference-slices", type=int, default=9, metavar="N", help="slices around the middle that give the contrast"
+        "--reference-slices", type=int, default=9, metavar="N", help="slices of each axis that give the contrast"
     )
+    group.add_argument(
+        "--noise", choices=("match", "keep"), default="match",
+        help="match: what comes out noisier than the reference is denoised to its level",
+    )  # fmt: skip
     group.add_argument("--model", default="imunity", help="bundle by name, or its folder")
 
 

@@ -37,6 +37,16 @@ class Noise:
     wanted: float  # the reference's
     strength: float  # share of the denoised image in the result, 0 to 1
 
+    @classmethod
+    def unchanged(cls, found: float, wanted: float) -> Noise:
+        """Of an image that stays as it is."""
+        return cls(found, found, wanted, 0.0)
+
+    def measures(self) -> dict[str, float]:
+        """For sidecar and report; what is not known is left out."""
+        numbers = {"noise_reference": self.wanted, "noise_before": self.before, "noise_after": self.after}
+        return {name: value for name, value in numbers.items() if np.isfinite(value)}
+
 
 def white_noise(volume: np.ndarray, mask: np.ndarray) -> float:
     """Standard deviation of the noise well inside white matter; NaN where there is too little of it.

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from imunity_bids.harmonize.inference import contrast_codes, intensity_quantiles
+from imunity_bids.harmonize.noise import white_noise
 from imunity_bids.models.bundle import Bundle, Reference
 from imunity_bids.models.card import AXES
 
@@ -25,7 +26,8 @@ def make_reference(
     codes = [contrast_codes(volume * mask, bundle, slices) for volume, mask in brains]
     quantiles = torch.stack([intensity_quantiles(volume, mask) for volume, mask in brains]).mean(dim=0)
     mean = {axis: torch.stack([code[axis] for code in codes]).mean(dim=0) for axis in AXES}
-    return Reference(label, kind, sha256, mean, quantiles)
+    noise = float(np.mean([white_noise(volume, mask) for volume, mask in brains]))
+    return Reference(label, kind, sha256, mean, quantiles, noise)
 
 
 def reference_scan(brain: np.ndarray, bundle: Bundle) -> Reference:
@@ -35,7 +37,8 @@ def reference_scan(brain: np.ndarray, bundle: Bundle) -> Reference:
 
 def save_reference(reference: Reference, path: Path) -> None:
     """As safetensors; label, kind and hash in its metadata."""
-    tensors = {axis: code.contiguous() for axis, code in reference.codes.items()} | {"quantiles": reference.quantiles}
+    tensors = {axis: code.contiguous() for axis, code in reference.codes.items()}
+    tensors |= {"quantiles": reference.quantiles, "noise": torch.tensor([reference.noise])}
     save_file(tensors, path, {"label": reference.label, "kind": reference.kind, "sha256": reference.sha256})
 
 
@@ -43,5 +46,5 @@ def load_reference(path: Path) -> Reference:
     """Inverse of `save_reference`."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        quantiles = tensors.pop("quantiles")
-        return Reference(codes=tensors, quantiles=quantiles, **file.metadata())
+        quantiles, noise = tensors.pop("quantiles"), float(tensors.pop("noise"))
+        return Reference(codes=tensors, quantiles=quantiles, noise=noise, **file.metadata())

@@ -186,7 +186,7 @@ class WriteHarmonized(_Writer):
         overall = verdict(findings(numbers))
         return {
             "Harmonization": {
-                "Method": "ImUnity",
+                "Method": _METHODS[provenance["Bundle"]["Architecture"]["kind"]],
                 **provenance,
                 "ParametersHash": parameters_hash(given.parameters, compute["precision"]),
                 "Reference": given.info["reference"] | ({"scans": scans} if scans else {}),
@@ -203,6 +203,12 @@ class WriteHarmonized(_Writer):
             "BiasFieldCorrection": given.bias["method"],
             "QualityControl": {"verdict": overall.verdict, "reason": overall.reason, **numbers},
         }
+
+
+_METHODS = {
+    "curves": "ImUnity's encoders with decoders of intensity curves, for the whole brain and local ones",
+    "paper": "ImUnity as published (Cackowski 2023)",
+}
 
 
 def _write_image(path: Path, data_file: str, kind: type, code: int, fields: dict[str, Any], out: Path) -> str:

@@ -58,6 +58,7 @@ class _HarmonizeInputs(Inputs):
     use_gpu = traits.Bool(False, usedefault=True, desc="takes one of Nipype's GPU slots")
     batch_size = traits.Int(16, usedefault=True)
     precision = traits.Enum("float32", "float16", "bfloat16", usedefault=True)
+    noise = traits.Enum("match", "keep", usedefault=True, desc="match: what is noisier than the reference is denoised")
 
 
 class _HarmonizeOutputs(TraitedSpec):
@@ -74,9 +75,12 @@ class Harmonize(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `harmonize.inference` and `harmonize.fidelity`."""
+        from dataclasses import replace
+
         from nipype.interfaces.base import isdefined
 
         from imunity_bids.harmonize.inference import Compute, harmonize
+        from imunity_bids.harmonize.noise import Noise, match_noise, white_noise
         from imunity_bids.harmonize.references import load_reference
         from imunity_bids.models.bundle import load_bundle
         from imunity_bids.models.device import resolve_device
@@ -92,11 +96,15 @@ class Harmonize(Interface):
         mask = load(given.mask)[1] > 0
         compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
         harmonized = harmonize(before, mask, bundle, reference, compute)
+        noise = Noise.unchanged(white_noise(harmonized.image, mask), reference.noise)
+        if given.noise == "match":
+            quiet, noise = match_noise(harmonized.image, mask, reference.noise)
+            harmonized = replace(harmonized, image=quiet)
         return {
             "out_file": save(folder / "harmonized.nii", harmonized.image, image),
             "uncertainty": save(folder / "uncertainty.nii", harmonized.uncertainty, image),
             "info": {
-                "fidelity": fidelity(before, harmonized, mask, reference),
+                "fidelity": fidelity(before, harmonized, mask, reference) | noise.measures(),
                 "reference": {"label": reference.label, "type": reference.kind, "sha256": reference.sha256},
                 "quantiles": [round(value, 5) for value in reference.quantiles.tolist()],
                 "compute": {

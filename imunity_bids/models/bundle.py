@@ -8,6 +8,7 @@ A reference is a contrast code per axis and the quantiles of the intensities it 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,7 @@ class Reference:
     sha256: str  # of the image or images, or of the reference's tensors in the bundle
     codes: dict[str, Tensor]  # per axis: (1, C), of the paper's generators (1, C, 1, 1)
     quantiles: Tensor  # of the intensities inside the brain at 0, 1, …, 100 %
+    noise: float = math.nan  # standard deviation in white matter; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
             sha256=own[label],
             codes={axis: stored[f"{label}/{axis}"] for axis in AXES},
             quantiles=stored[f"{label}/quantiles"],
+            noise=float(stored[f"{label}/noise"]),
         )
         for label in card["references"]
     }
@@ -107,6 +110,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     hashes = {axis: save_weights(folder / f"{axis}.safetensors", generators[axis].state_dict()) for axis in AXES}
     tensors = {f"{label}/{axis}": r.codes[axis] for label, r in references.items() for axis in AXES}
     tensors |= {f"{label}/quantiles": r.quantiles for label, r in references.items()}
+    tensors |= {f"{label}/noise": torch.tensor([r.noise]) for label, r in references.items()}
     hashes["references"] = save_weights(folder / "references.safetensors", tensors, half=False)
     architecture = describe_generator(generators[AXES[0]])
     full = {**bundle.card, "architecture": architecture, "references": sorted(references), "sha256": hashes}

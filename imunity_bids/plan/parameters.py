@@ -42,6 +42,7 @@ def parameters(
         "model": model(card),
         "reference": {"label": reference.label, "kind": reference.kind, "sha256": reference.sha256},
         "slices": settings.reference_slices,
+        "noise": settings.noise,
         "spaces": sorted(settings.output_spaces),
         "bias_field": settings.save_bias_field,
     }

@@ -165,6 +165,14 @@ MEASURES = (
         source="Wang 2004",
     ),
     Measure(
+        "noise_reference",
+        "Standard deviation of the noise in white matter of the reference, white matter being at 0.7",
+        "1.4826 × median absolute deviation of what a Gaussian of σ = 1.5 voxels leaves, relative to white noise",
+        source="Donoho 1994 for the estimator",
+    ),
+    Measure("noise_before", "The same of the harmonized image before its noise was matched", better="lower"),
+    Measure("noise_after", "The same after that", better="lower"),
+    Measure(
         "histogram_distance_before",
         "Wasserstein distance to the intensities of the reference before harmonization",
         "mean absolute difference of 101 quantiles",

@@ -77,6 +77,7 @@ def _add_image(
                 use_gpu=settings.device.startswith("cuda"),
                 batch_size=settings.batch_size,
                 precision=settings.precision,
+                noise=settings.noise,
                 crash_file=common["crash_file"],
             ),
             f"harmonize_{name}_to_{label}",
@@ -198,10 +199,15 @@ def _models_text(plan: Plan) -> str:
     return (
         f"The models of the bundle {plan.card['name']} {plan.card['version']}, one per anatomical axis, gave each "
         f"image the contrast of the reference ({references}): {what} The results of the three axes were fused by the "
-        "voxelwise median (Cackowski et al. 2023)."
+        f"voxelwise median (Cackowski et al. 2023).{_NOISE[plan.settings.noise]}"
     )
 
 
+_NOISE = {
+    "keep": "",
+    "match": " Where the result was noisier in white matter than the reference, it was denoised to that level "
+    "(non-local means with the known noise; Buades et al. 2005).",
+}
 _HOW = {
     "curves": "from the codes of the contrasts of scan and reference each model made one intensity curve for the whole "
     "brain, which starts as histogram matching, and from the code of the anatomy a map of local curves that were "
