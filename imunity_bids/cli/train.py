@@ -46,6 +46,10 @@ def _add_harmonizer(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--template", default="MNI152NLin2009cAsym", help="space of the brains, for the card")
     parser.add_argument("--site-column", default="site", help="of participants.tsv; without it a folder is a site")
     parser.add_argument("--default-site", metavar="NAME", help="whose contrast is the default reference (the first's)")
+    parser.add_argument(
+        "--references", type=Path, nargs="+", metavar="DERIVATIVES",
+        help="of the same sites, in the same order: what the bundle's references are made of, if not the brains",
+    )  # fmt: skip
     parser.add_argument("--exclude", nargs="+", default=[], metavar="GLOB", help="paths to leave for a test")
     parser.add_argument("--holdout", type=int, default=2, help="brains per site, the last by name, for validation")
     parser.add_argument(
@@ -99,6 +103,7 @@ def _brain(options: argparse.Namespace) -> None:
 
 
 def _harmonizer(options: argparse.Namespace) -> None:
+    from imunity_bids.errors import Usage
     from imunity_bids.training.assemble import BundleTraining, train_bundle
     from imunity_bids.training.dataset import hold_out, load_brains
 
@@ -116,7 +121,10 @@ def _harmonizer(options: argparse.Namespace) -> None:
         command=_typed(options),
     )
     training, held_out = hold_out(brains, options.holdout)
-    print(train_bundle(plan, training, sites, held_out))
+    shown = options.references and load_brains(options.references, options.site_column, options.exclude)
+    if shown and shown[1] != sites:
+        raise Usage(f"--references: their sites are {', '.join(shown[1])}, those of the brains {', '.join(sites)}")
+    print(train_bundle(plan, training, sites, held_out, shown[0] if shown else None))
 
 
 def _typed(options: argparse.Namespace) -> str:
@@ -130,7 +138,8 @@ def _typed(options: argparse.Namespace) -> str:
             continue
         words.append(f"--{name.replace('_', '-')}")
         if value is not True:
-            words += map(str, value if isinstance(value, list) else [value])
+            given = value if isinstance(value, list) else [value]
+            words += [part.name if isinstance(part, Path) else str(part) for part in given]
     return shlex.join(words).replace("'imunity-train harmonizer'", "imunity-train harmonizer")
 
 

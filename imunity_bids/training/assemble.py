@@ -58,8 +58,23 @@ class BundleTraining:
     command: str = ""
 
 
-def train_bundle(plan: BundleTraining, brains: list[Brain], sites: list[str], held_out: list[Brain]) -> Path:
+def train_bundle(
+    plan: BundleTraining,
+    brains: list[Brain],
+    sites: list[str],
+    held_out: list[Brain],
+    reference_brains: list[Brain] | None = None,
+) -> Path:
     """Train all axes, export them as a bundle and return its folder; an interrupted run goes on.
+
+    Parameters
+    ----------
+    brains, held_out
+        To train on and to validate on.
+    sites
+        Their names, by number.
+    reference_brains
+        That the references are made of; the training's where there are none.
 
     Raises
     ------
@@ -78,9 +93,13 @@ def train_bundle(plan: BundleTraining, brains: list[Brain], sites: list[str], he
     generators = {axis: _load(plan, weights) for axis, (weights, _) in zip(AXES, done, strict=True)}
     measured = {axis: figures for axis, (_, figures) in zip(AXES, done, strict=True)}
     bundle = Bundle({}, generators, {})
-    references = {site: _site_reference(number, site, brains, bundle) for number, site in enumerate(sites)}
+    shown = brains if reference_brains is None else reference_brains
+    references = {site: _site_reference(number, site, shown, bundle) for number, site in enumerate(sites)}
     references[DEFAULT] = replace(references[default_site], label=DEFAULT)
     card = bundle_card(plan, brains, sites, held_out, default_site, measured)
+    card["references_made_of"] = {
+        site: [brain.name for brain in _members(number, shown)] for number, site in enumerate(sites)
+    }
     save_bundle(plan.axes.output / "bundle", Bundle(card, generators, references))
     return plan.axes.output / "bundle"
 
@@ -166,7 +185,12 @@ def bundle_card(
 
 def _site_reference(number: int, site: str, brains: list[Brain], bundle: Bundle) -> Reference:
     """Mean over the first brains of a site."""
-    members = [brain for brain in brains if brain.site == number][:REFERENCE_BRAINS]
+    members = _members(number, brains)
     volumes = [(brain.volume.float().numpy(), (brain.volume > 0).numpy()) for brain in members]
     content = hashlib.sha256("".join(brain.name for brain in members).encode()).hexdigest()
     return make_reference(site, "bundle", content, volumes, bundle, REFERENCE_SLICES)
+
+
+def _members(number: int, brains: list[Brain]) -> list[Brain]:
+    """The first brains of a site."""
+    return [brain for brain in brains if brain.site == number][:REFERENCE_BRAINS]
