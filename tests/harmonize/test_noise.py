@@ -79,6 +79,6 @@ def test_an_edge_keeps_its_width() -> None:
         profile = np.array([volume[shells == number].mean() for number in range(1, 13)])
         return float(np.abs(np.diff(profile)).max())
 
-    clean, mask = phantom(0.0)
+    clean, _ = phantom(0.0)
     quiet, _ = match_noise(*phantom(0.04), 0.02)
     assert steepest(quiet) == pytest.approx(steepest(clean), rel=0.05)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from imunity_bids.simulation import scanners
 from imunity_bids.simulation.protocols import Protocols, draw_protocols, signals, t1_weighted, tissue_levels
-from imunity_bids.simulation.scanners import random_scanners
 
 
 def generator(seed: int) -> torch.Generator:
@@ -66,26 +64,3 @@ def test_a_longer_t1_is_darker() -> None:
     drawn = draw_protocols(50, generator(4))
     usual, slow = (tissue_levels(drawn, torch.tensor([[1, t1, 1.0]]).expand(50, 3), torch.ones(1)) for t1 in (1, 1.1))
     assert (slow[:, 1] < usual[:, 1]).all()
-
-
-def test_random_scanners_are_the_drawn_protocols() -> None:
-    drawn, again = (random_scanners(12, np.random.default_rng(5)) for _ in range(2))
-    assert drawn == again
-    assert {scanner.ti is None for scanner in drawn} == {True, False}
-    seed = int(np.random.default_rng(5).integers(2**31))
-    protocols = draw_protocols(12, generator(seed))
-    expected = tissue_levels(protocols, torch.ones(12, 3), torch.ones(1))[:, :, 0].numpy()
-    for scanner, levels in zip(drawn, expected, strict=True):
-        signal = scanner.signal(np.ones(1), np.ones(3))[:, 0]
-        np.testing.assert_allclose(0.7 * signal / signal[2], levels, rtol=1e-3)  # TI and TR are rounded to float32
-    assert not {scanner.name for scanner in drawn} & {scanner.name for scanner in scanners.SCANNERS}
-
-
-def test_random_scanners_stay_within_their_ranges() -> None:
-    drawn = random_scanners(60, np.random.default_rng(0))
-    assert all(0 <= scanner.transmit <= scanners.TRANSMIT for scanner in drawn)
-    assert all(0 <= scanner.receive <= scanners.RECEIVE for scanner in drawn)
-    assert all(scanners.NOISE[0] <= scanner.noise <= scanners.NOISE[1] for scanner in drawn)
-    blurs = np.array([scanner.fwhm_mm for scanner in drawn])
-    assert blurs.min() >= 0 and blurs.max() <= scanners.FWHM * scanners.BLUR
-    assert np.mean(blurs == 0) == pytest.approx(0.5, abs=0.12)  # three standard errors of 180 coins
