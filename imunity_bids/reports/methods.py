@@ -9,8 +9,8 @@ _PAPERS = {
     "multicenter MR image harmonization. Medical Image Analysis 88, 2023. doi:10.1016/j.media.2023.102799",
     "N4": "Tustison NJ et al. N4ITK: improved N3 bias correction. IEEE Transactions on Medical Imaging 29(6), 2010. "
     "doi:10.1109/TMI.2010.2046908",
-    "Dawant": "Dawant BM et al. Correction of intensity variations in MR images for computer-aided tissue classification. "
-    "IEEE Transactions on Medical Imaging 12(4), 1993. doi:10.1109/42.251128",
+    "Dawant": "Dawant BM et al. Correction of intensity variations in MR images for computer-aided tissue "
+    "classification. IEEE Transactions on Medical Imaging 12(4), 1993. doi:10.1109/42.251128",
     "Wells": "Wells WM et al. Adaptive segmentation of MRI data. IEEE Transactions on Medical Imaging 15(4), 1996. "
     "doi:10.1109/42.511747",
     "white stripe": "Shinohara RT et al. Statistical normalization techniques for magnetic resonance imaging. "
