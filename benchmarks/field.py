@@ -56,8 +56,9 @@ def simulate(derivatives: Path, include: str, seed: int) -> None:
     for person in _persons(derivatives, include):
         for name, scanner in scanners.items():
             scan, truth = traveler(person, scanner, seed)
+            silent, _ = traveler(person, replace(scanner, noise=0), seed)  # of the same name, so with the same fields
             for method in METHODS:
-                rows[name, method].append(_errors(scan, truth, person, method))
+                rows[name, method].append(_errors(scan, silent, truth, person, method))
         print(person.name, flush=True)
     print("scanner\tmethod\tMAE\tsmooth variation\tfield\tCJV/true\twhite level (mean, SD)\tseconds")
     for (name, method), values in rows.items():
@@ -79,8 +80,11 @@ def _persons(derivatives: Path, include: str) -> Iterator[Person]:
         yield take_apart(path.name.split("_")[0], brain, mask[box], load_template().core_on(brain))
 
 
-def _errors(scan: np.ndarray, truth: np.ndarray, person: Person, method: str) -> tuple[float, ...]:
-    """MAE, smooth variation in white matter, error of the log field, CJV / true CJV, white level / true, seconds."""
+def _errors(scan: np.ndarray, silent: np.ndarray, truth: np.ndarray, person: Person, method: str) -> tuple[float, ...]:
+    """MAE, smooth variation of white matter, error of the log field, CJV / true CJV, white level / true, seconds.
+
+    The field that there is comes from the scan without noise (`silent`), in white and gray matter.
+    """
     mask = person.mask
     start = time.perf_counter()
     made = unbiased(nib.Nifti1Image(scan, person.affine), mask, smoothed(person.core), method)
@@ -88,11 +92,11 @@ def _errors(scan: np.ndarray, truth: np.ndarray, person: Person, method: str) ->
     core = person.core if method == "white-matter" else None
     image = to_model_scale(made.image, mask, white_stripe(made.image, mask, core))[0]
     white, gray = person.fractions[2] > 0.9, person.fractions[1] > 0.9
-    ratio = np.where(mask, image / np.maximum(truth, 0.05), 0).astype(np.float32)
-    weight = ndimage.gaussian_filter(mask.astype(np.float32), SMOOTH)
-    variation = (ndimage.gaussian_filter(ratio, SMOOTH) / np.maximum(weight, 1e-3))[white]
-    smooth_gain = ndimage.gaussian_filter(np.where(mask, scan / np.maximum(truth, 0.05), 0), SMOOTH)
-    left = np.log(np.maximum(smooth_gain / np.maximum(weight, 1e-3), 1e-3))[mask] - np.log(made.field[mask])
+    ratio = np.where(white, image / np.maximum(truth, 0.05), 0).astype(np.float32)
+    weight = ndimage.gaussian_filter(white.astype(np.float32), SMOOTH)  # over white matter alone
+    variation = ndimage.gaussian_filter(ratio, SMOOTH)[white] / weight[white]
+    there = (white | gray) & (np.minimum(silent, truth) > 0.05)
+    left = np.log(silent[there] / truth[there]) - np.log(made.field[there])
     return (
         float(np.abs(image - np.clip(truth, 0, 1))[mask].mean()),
         float(variation.std() / variation.mean()),

@@ -399,3 +399,28 @@ def test_the_first_crash_stops_the_run_if_asked(
     assert "every voxel is zero" in log(tmp_path / "out")
     assert imunity(bids, tmp_path / "on", "--participant-label", "00", "01") == 1
     assert sidecar(tmp_path / "on", "sub-01").is_file()
+
+
+def test_the_bias_field_is_written_later_if_it_is_asked_for_later(
+    base: Path, dataset: Path, tmp_path: Path, imunity: Callable[..., int]
+) -> None:
+    """And without a correction the image is the scan, the field is one, and the sidecar says so."""
+    out, work = tmp_path / "out", ("-w", base.with_name("work"))
+    anat = out / "sub-01" / "ses-1" / "anat"
+    field, image = (anat / f"sub-01_ses-1_desc-{name}_T1w.nii.gz" for name in ("biasfield", "preproc"))
+
+    def read(path: Path) -> np.ndarray:
+        return np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj, dtype=np.float32)
+
+    assert imunity(dataset, out, *ONE, *work, "--no-save-bias-field") == 0
+    assert not field.exists()
+    assert imunity(dataset, out, *ONE, *work, "--save-bias-field") == 0
+    (scan,) = (dataset / "sub-01" / "ses-1" / "anat").glob("sub-01_ses-1_T1w.nii*")
+    corrected, raw = read(image), read(scan)
+    np.testing.assert_allclose(corrected * read(field), raw, atol=1e-3 * raw.max())
+    text = field.with_name("sub-01_ses-1_desc-biasfield_T1w.json")
+    assert json.loads(text.read_text())["BiasFieldCorrection"] != "none"
+    assert imunity(dataset, out, *ONE, *work, "--save-bias-field", "--bias-correction", "none") == 0
+    assert (read(field) == 1).all()
+    np.testing.assert_allclose(read(image), raw)
+    assert json.loads(text.read_text())["BiasFieldCorrection"] == "none"

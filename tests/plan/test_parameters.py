@@ -96,6 +96,8 @@ def test_what_is_done_is_not_done_again_unless_forced(settings: Settings) -> Non
         {"registration": "rigid"},
         {"random_seed": 2},
         {"output_spaces": ("template", "T1w")},
+        {"bias_correction": "plain"},
+        {"save_bias_field": True},
     ],
     ids=str,
 )

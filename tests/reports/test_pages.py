@@ -135,3 +135,9 @@ def test_papers_are_cited_where_their_method_is_named() -> None:
     assert "Hoopes" in text and "Cackowski" in text and "N4ITK" in text
     assert "Shinohara" not in text
     assert "Hoopes" not in citation("N4 corrected the field.")
+
+
+def test_papers_of_the_field_are_cited_where_it_ran() -> None:
+    text = citation("Corrected by a smooth field (after Dawant et al. 1993 and Wells et al. 1996).")
+    assert "computer-aided tissue classification" in text and "Adaptive segmentation" in text
+    assert "Dawant" not in citation("N4 corrected the field.")
