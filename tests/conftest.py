@@ -43,11 +43,11 @@ def ball() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny untrained bundle: curves near the identity."""
+    """A tiny untrained bundle: nearly histogram matching."""
     torch.manual_seed(0)
-    architecture = Architecture(width=8)
+    architecture = Architecture(width=4, code=8, hidden=16)
     generators = {axis: Generator(architecture).eval() for axis in AXES}
-    codes = {axis: torch.zeros(1, architecture.code_channels, 1, 1) for axis in AXES}
+    codes = {axis: torch.zeros(1, architecture.code) for axis in AXES}
     default = Reference("default", "bundle", "", codes, torch.linspace(0, 1, 101))
     folder = tmp_path_factory.mktemp("bundle")
     card = {"name": "tiny", "version": "0", "license": "CC0"}
