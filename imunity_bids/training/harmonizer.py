@@ -11,7 +11,7 @@ has a weight, compares what is generated with truths.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from imunity_bids.training.checkpoints import Run, autocast, moving_average, wei
 from imunity_bids.training.losses import discriminator_loss, should_be
 from imunity_bids.training.networks import Networks
 from imunity_bids.training.real_slices import RealBatch, RealSlices
-from imunity_bids.training.site_unlearning import accuracy
+from imunity_bids.training.site_unlearning import accuracy, pretrain_site_head
 from imunity_bids.training.visit_batches import Batch, VisitBatches
 from imunity_bids.unlearning.losses import confusion_loss, domain_loss
 
@@ -115,8 +115,9 @@ def train_harmonizer(setup: HarmonizerTraining, data: Data, watch: Callable[[int
         average.load_state_dict(state["average"])
         first, best = state["step"], state["best"]
     elif networks.site_head is not None:
-        for step in range(setup.site_pretraining):  # a run that was killed in here begins here again
-            _site_step(networks, setup, data, torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step))
+        # a run that was killed in here begins here again
+        reached = pretrain_site_head(networks.site_head, _site_batches(networks, setup, data), setup.rate)
+        log.info("%s: accuracy of the site head before unlearning: %s", setup.axis, reached)
     examples = [data.held_out.batch(torch.Generator().manual_seed(number)) for number in range(VALIDATION_BATCHES)]
     rows: list[dict[str, float]] = []
     bar = tqdm(range(first + 1, setup.steps + 1), initial=first, total=setup.steps, desc=setup.axis, mininterval=5)
@@ -233,12 +234,13 @@ def generator_losses(
     return losses
 
 
-def _site_step(networks: Networks, setup: HarmonizerTraining, data: Data, g: torch.Generator) -> None:
-    """The site head alone, on the features of the encoder as it is."""
-    batch, real = _draw(setup, data, g)
-    with torch.no_grad():
-        forward = run_batch(networks.generator, batch, real)
-    _update_site_head(networks, setup, real, forward.real)
+def _site_batches(networks: Networks, setup: HarmonizerTraining, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
+    """Codes of real slices by the encoder as it is, and their sites; by other random numbers than the training's."""
+    for step in range(setup.site_pretraining):
+        batch, real = _draw(setup, data, torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step))
+        with torch.no_grad():
+            features = run_batch(networks.generator, batch, real).real.anatomy.mean
+        yield features, real.site
 
 
 def _update_site_head(

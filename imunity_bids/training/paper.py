@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
 from imunity_bids.models.imunity import Code
-from imunity_bids.models.paper import PaperArchitecture, PaperGenerator
+from imunity_bids.models.paper import AnatomyEncoder, PaperArchitecture, PaperGenerator
 from imunity_bids.training.biology import Feature
 from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
 from imunity_bids.training.dataset import Brain
@@ -118,8 +118,8 @@ def train_paper(
 
     pairs = Pairs(brains, setup.axis, setup.crop)
     if networks.site_head is not None and first == 0:  # a run that was killed in here begins here again
-        batches = _site_batches(setup, pairs)
-        reached = pretrain_site_head(networks.site_head, networks.generator.anatomy, batches, setup.rate)
+        batches = _site_batches(setup, pairs, networks.generator.anatomy)
+        reached = pretrain_site_head(networks.site_head, batches, setup.rate)
         log.info("%s: accuracy of the site head before unlearning: %s", setup.axis, reached)
     examples = _validation_examples(setup, Pairs(held_out, setup.axis, setup.crop))
     untouched = float(np.mean([_error(slices.seen, slices.target) for slices in examples]))
@@ -195,12 +195,14 @@ def _example(batch: Batch, setup: PaperTraining, g: torch.Generator) -> Example:
     return Example(*(slices.to(setup.device) for slices in example))
 
 
-def _site_batches(setup: PaperTraining, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
-    """Slices as the generator will see them, and their sites; drawn from other random numbers than the training's."""
+def _site_batches(setup: PaperTraining, pairs: Pairs, encoder: AnatomyEncoder) -> Iterator[tuple[Tensor, Tensor]]:
+    """Codes of slices as the generator will see them, and their sites; by other random numbers than the training's."""
     for step in range(setup.site_pretraining):
         g = torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step)
         batch = pairs.batch(setup.batch, g)
-        yield _example(batch, setup, g).seen, batch.site.to(setup.device)
+        with torch.no_grad():
+            features = encoder(_example(batch, setup, g).seen).mean
+        yield features, batch.site.to(setup.device)
 
 
 def _validation_examples(setup: PaperTraining, pairs: Pairs) -> list[Example]:

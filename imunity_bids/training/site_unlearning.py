@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from imunity_bids.models.heads import CodeHead
-from imunity_bids.models.paper import AnatomyEncoder
 from imunity_bids.unlearning.losses import domain_loss
 
 
@@ -21,23 +20,22 @@ def accuracy(logits: Tensor, site: Tensor) -> float:
     return (logits.argmax(dim=1) == site).float().mean().item()
 
 
-def pretrain_site_head(
-    head: CodeHead, encoder: AnatomyEncoder, batches: Iterable[tuple[Tensor, Tensor]], rate: float
-) -> float | None:
-    """Train the head on the features of the frozen encoder; the accuracy on the last batch before its update.
+def pretrain_site_head(head: CodeHead, batches: Iterable[tuple[Tensor, Tensor]], rate: float) -> float | None:
+    """Train the head on the features of a frozen encoder; the accuracy on the last batch before its update.
+
+    It has an optimiser of its own: the one of the training begins its cycle of learning rates afterwards.
 
     Parameters
     ----------
     batches
-        Slices (B, 1, H, W) and the numbers of their sites (B); one update for each. None of them: nothing is done.
+        Mean anatomy codes (B, C, h, w) and the numbers of their sites (B); one update for each. None of them: nothing
+        is done.
     rate
         Learning rate.
     """
     optimiser = torch.optim.Adam(head.parameters(), lr=rate, betas=(0.5, 0.999))
     reached = None
-    for images, site in batches:
-        with torch.no_grad():
-            features = encoder(images).mean
+    for features, site in batches:
         logits = head(features)
         optimiser.zero_grad(set_to_none=True)
         domain_loss(logits, site).backward()

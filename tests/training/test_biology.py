@@ -12,11 +12,11 @@ import torch
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
 from imunity_bids.errors import Usage
-from imunity_bids.models.imunity import Architecture
+from imunity_bids.models.paper import PaperArchitecture
 from imunity_bids.training.biology import BiologicalHeads, read_feature
 from imunity_bids.training.dataset import Brain, load_brains
-from imunity_bids.training.harmonizer import train_harmonizer
 from imunity_bids.training.losses import PRESETS
+from imunity_bids.training.paper import train_paper
 from tests.training.toys import toy_brains, toy_plan
 
 
@@ -64,10 +64,9 @@ def test_the_heads_learn_what_is_in_the_image(tmp_path: Path) -> None:
         )
     losses = replace(PRESETS["code"], adversarial=0, ssim=0, biological=10)
     plan = toy_plan(
-        tmp_path, architecture=Architecture(width=8), weights=losses, paper_contrast=True, biology=("status", "age"),
-        steps=120, batch=12, every=40, rate=4e-3,
-    )  # fmt: skip
-    train_harmonizer(plan, known, 1, known)
+        tmp_path, architecture=PaperArchitecture(width=8), weights=losses, steps=120, batch=12, every=40, rate=4e-3
+    )
+    train_paper(plan, known, 1, known, tuple(read_feature(name, known) for name in ("status", "age")))
     rows = torch.load(tmp_path / "last.pt", weights_only=True)["rows"]
     chance = np.log(2) + 1  # guessing the status, and the mean age
     assert rows[-1]["biological"] < 0.75 * chance  # a crop at the rim shows little of the core

@@ -1,134 +1,175 @@
-"""Training of one axis: it learns, it resumes, it says when it diverged."""
+"""Training of one axis of our generator: it learns, it resumes, head before confusion."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
-from imunity_bids.errors import DataUnusable, Usage
-from imunity_bids.models.histogram import HistogramNet
-from imunity_bids.models.imunity import Architecture
-from imunity_bids.training.harmonizer import train_harmonizer
-from imunity_bids.training.losses import PRESETS
-from tests.training.toys import toy_brains, toy_plan
+from imunity_bids.errors import DataUnusable
+from imunity_bids.models.quantiles import match
+from imunity_bids.training import harmonizer
+from imunity_bids.training.biology import Feature
+from imunity_bids.training.harmonizer import CurveWeights, Data, build_networks, run_batch, train_harmonizer, update
+from imunity_bids.unlearning.losses import confusion_loss, domain_loss
+from tests.training.toys import small_volumes, toy_data, toy_setup
 
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing of the trainer catches it."""
 
 
-@pytest.mark.parametrize(("decoder", "sites"), [("curves", 2), ("synthesis", 1)])
-def test_losses_fall(tmp_path: Path, decoder: str, sites: int) -> None:
-    """All losses with the curves; the paper's decoder without adversary and SSIM, to be fast."""
-    weights = PRESETS["code"] if decoder == "curves" else replace(PRESETS["code"], adversarial=0, ssim=0)
-    shape = Architecture(decoder, width=8)
-    plan = toy_plan(tmp_path, architecture=shape, weights=weights, paper_contrast=True, steps=75, every=25, batch=8)
-    train_harmonizer(plan, toy_brains(4, sites), sites, toy_brains(2, sites))
-    rows = torch.load(tmp_path / "last.pt", weights_only=True)["rows"]
-    assert [row["step"] for row in rows] == [25, 50, 75]
-    assert rows[-1]["l1"] < 0.9 * rows[0]["l1"]  # 0.83 and 0.8 seen
-    assert ("site" in rows[0]) == (sites > 1)
-    best = torch.load(tmp_path / "best.pt", weights_only=True)
-    assert best["step"] == min(rows, key=lambda row: row["held_out"])["step"]
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_volumes(monkeypatch)
+    monkeypatch.setattr(harmonizer, "VALIDATION_BATCHES", 3)
 
 
-def test_bfloat16_learns_nearly_the_same(tmp_path: Path) -> None:
-    """8 bits of mantissa: the losses of every step within some per cent, and weights kept in float32."""
-    last = {}
-    for precision in ("float32", "bfloat16"):
-        plan = toy_plan(tmp_path / precision, precision=precision, steps=4)
-        train_harmonizer(plan, toy_brains(4, 2), 2, toy_brains(2, 2))
-        last[precision] = torch.load(plan.output / "last.pt", weights_only=True)["rows"][-1]
-    for name in ("l1", "site", "ssim"):
-        exact, rounded = (last[precision][name] for precision in last)
-        assert exact != rounded
-        assert exact == pytest.approx(rounded, rel=0.05), name
-    weights = torch.load(tmp_path / "bfloat16" / "best.pt", weights_only=True)["weights"]
-    assert {value.dtype for value in weights.values()} == {torch.float32}
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    return toy_data(tmp_path / "data", sites=2)
 
 
-def test_a_training_that_diverged_says_so(tmp_path: Path) -> None:
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    return torch.load(folder / "last.pt", weights_only=True)["rows"]
+
+
+def test_it_learns_more_than_matching_knows(tmp_path: Path) -> None:
+    """Two persons with other shares of white matter: matching takes over the shares, which a network sees through."""
+    data = toy_data(tmp_path / "data")
+    train_harmonizer(toy_setup(tmp_path / "run", steps=100, every=50, rate=3e-3), data)
+    first, last = rows_of(tmp_path / "run")
+    assert last["matching"] == first["matching"] < last["untouched"]
+    assert last["held_out"] < 0.9 * last["matching"]
+    assert last["curve"] < first["curve"] and last["local"] < first["local"] and last["error"] < first["error"]
+    assert last["expected"] == pytest.approx(last["held_out"], rel=0.5)
+    assert not {"site", "confusion", "discriminator"} & set(last)
+
+
+def test_a_training_that_diverged_says_so(tmp_path: Path, data: Data) -> None:
     with pytest.raises(DataUnusable, match=r"diverged before step 4: lower --rate"):
-        train_harmonizer(toy_plan(tmp_path, rate=1e30), toy_brains(4, 2), 2, toy_brains(2, 2))
-
-
-def test_too_many_sites_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(Usage, match=r"--batch 4 is too small for 5 sites"):
-        train_harmonizer(toy_plan(tmp_path / "run", unlearn=False), toy_brains(5, 5), 5, toy_brains(5, 5))
-    assert not (tmp_path / "run").exists()
-
-
-def test_more_sites_than_a_usual_validation_batch_can_be_validated(tmp_path: Path) -> None:
-    many = toy_brains(20, 20, 24)
-    train_harmonizer(toy_plan(tmp_path, steps=1, batch=20, site_pretraining=0), many, 20, many)
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["rows"][0]["held_out"] > 0
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    folder = tmp_path_factory.mktemp("whole")
-    train_harmonizer(toy_plan(folder), toy_brains(4, 2), 2, toy_brains(2, 2))
-    return torch.load(folder / "last.pt", weights_only=True)
+        train_harmonizer(toy_setup(tmp_path / "run", rate=1e30), data)
 
 
 @pytest.mark.parametrize("killed_at", [1, 7], ids=["after the pretraining", "after a checkpoint"])
-def test_a_killed_run_goes_on_to_the_same_weights(
-    tmp_path: Path, undisturbed: dict[str, object], killed_at: int
-) -> None:
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, data: Data, killed_at: int) -> None:
     def kill(step: int) -> None:
         if step == killed_at:
             raise Killed
 
-    plan = toy_plan(tmp_path)
+    weights = CurveWeights(adversarial=0.01)
+    train_harmonizer(toy_setup(tmp_path / "whole", weights=weights), data)
+    setup = toy_setup(tmp_path / "killed", weights=weights)
     with pytest.raises(Killed):
-        train_harmonizer(plan, toy_brains(4, 2), 2, toy_brains(2, 2), watch=kill)
-    assert (tmp_path / "last.pt").exists() == (killed_at > plan.every)
-    train_harmonizer(plan, toy_brains(4, 2), 2, toy_brains(2, 2))
-    resumed = torch.load(tmp_path / "last.pt", weights_only=True)
-    for module in undisturbed["modules"]:
-        for name, value in undisturbed["modules"][module].items():
+        train_harmonizer(setup, data, watch=kill)
+    assert (setup.output / "last.pt").exists() == (killed_at > setup.every)
+    train_harmonizer(setup, data)
+    whole, resumed = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "killed"))
+    assert set(whole["modules"]) == {"generator", "site_head", "discriminator"}
+    for module in whole["modules"]:
+        for name, value in whole["modules"][module].items():
             assert torch.equal(value, resumed["modules"][module][name]), name
-    for name, value in undisturbed["average"].items():
+    for name, value in whole["average"].items():
         assert torch.equal(value, resumed["average"][name]), name
-    assert [row["held_out"] for row in resumed["rows"]] == [row["held_out"] for row in undisturbed["rows"]]
+    assert [row["held_out"] for row in resumed["rows"]] == [row["held_out"] for row in whole["rows"]]
 
 
-def test_another_seed_is_another_training(tmp_path: Path, undisturbed: dict[str, object]) -> None:
-    train_harmonizer(toy_plan(tmp_path, seed=2), toy_brains(4, 2), 2, toy_brains(2, 2))
-    another = torch.load(tmp_path / "last.pt", weights_only=True)["modules"]["generator"]
-    same = undisturbed["modules"]["generator"]
-    assert not all(torch.equal(value, another[name]) for name, value in same.items())
+def test_another_seed_is_another_training(tmp_path: Path, data: Data) -> None:
+    weights = []
+    for seed in (1, 2):
+        best = train_harmonizer(toy_setup(tmp_path / str(seed), steps=2, every=2, seed=seed), data)
+        weights.append(torch.load(best, weights_only=True)["weights"])
+    assert not all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def test_without_unlearning_there_is_no_site_head(tmp_path: Path) -> None:
-    train_harmonizer(toy_plan(tmp_path, unlearn=False, steps=1), toy_brains(4, 2), 2, toy_brains(2, 2))
-    last = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert "site_head" not in last["modules"]
-    assert not {"site", "confusion"} & set(last["rows"][0])
-
-
-def test_training_starts_from_given_weights(tmp_path: Path) -> None:
-    plan = toy_plan(tmp_path / "first", steps=1)
-    best = train_harmonizer(plan, toy_brains(2, 1), 1, toy_brains(2, 1))
-    again = replace(plan, output=tmp_path / "second", start=best, rate=1e-9)
-    after = torch.load(train_harmonizer(again, toy_brains(2, 1), 1, toy_brains(2, 1)), weights_only=True)["weights"]
+def test_training_starts_from_given_weights(tmp_path: Path, data: Data) -> None:
+    best = train_harmonizer(toy_setup(tmp_path / "first", steps=1), data)
+    after = train_harmonizer(toy_setup(tmp_path / "second", steps=1, start=best, rate=1e-9), data)
+    after = torch.load(after, weights_only=True)["weights"]
     for name, value in torch.load(best, weights_only=True)["weights"].items():
         torch.testing.assert_close(after[name], value, atol=1e-7, rtol=0)
 
 
-def test_behind_a_histogram_network_the_input_is_what_it_says(tmp_path: Path) -> None:
-    """A network that changes nothing is plain matching: the same losses as without it."""
-    shape = Architecture(width=4, prematch=True)
-    matching = HistogramNet()
-    torch.nn.init.zeros_(matching.layers[-1].weight)
-    losses = []
-    for name, network in (("none", None), ("matching", matching)):
-        plan = toy_plan(tmp_path / name, architecture=shape, steps=2, every=2)
-        train_harmonizer(plan, toy_brains(4, 2), 2, toy_brains(2, 2), network)
-        losses.append(torch.load(plan.output / "last.pt", weights_only=True)["rows"][-1]["l1"])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tmp_path: Path, data: Data) -> None:
+    setup = toy_setup(tmp_path, rate=0.05, weights=CurveWeights(adversarial=0.01))
+    torch.manual_seed(0)
+    networks = build_networks(setup, data)
+    order = []
+    for name, optimiser in networks.optimisers.items():
+        optimiser.register_step_post_hook(lambda *_, name=name: order.append(name))
+    before, head_before = deepcopy(networks.generator).eval(), deepcopy(networks.site_head)
+    numbers = update(networks, setup, data, torch.Generator().manual_seed(5))
+
+    assert order == ["site_head", "generator", "discriminator"]
+    g = torch.Generator().manual_seed(5)
+    batch = data.visits.batch(g)
+    real = data.real.batch(len(batch.quantiles), g)
+    assert real.site.tolist() == [0, 0, 1, 1]
+    with torch.no_grad():
+        features = run_batch(before, batch, real).real.anatomy.mean
+        # contrast codes are sampled in training: their noise is below 0.01
+        assert numbers["site"] == pytest.approx(domain_loss(head_before(features), real.site).item(), rel=0.01)
+        confused = confusion_loss(networks.site_head(features)).item()
+        assert confused != pytest.approx(confusion_loss(head_before(features)).item(), rel=0.02)
+    assert numbers["confusion"] == pytest.approx(confused, rel=0.01)
+
+
+def test_without_unlearning_there_is_no_site_head(tmp_path: Path, data: Data) -> None:
+    train_harmonizer(toy_setup(tmp_path, unlearn=False, steps=1), data)
+    assert not {"site", "confusion"} & set(rows_of(tmp_path)[0])
+
+
+def test_a_feature_to_keep_is_told_from_the_anatomy_codes(tmp_path: Path) -> None:
+    feature = Feature("age", 0, torch.tensor([-1.0, 0.0, 1.0]))
+    data = toy_data(tmp_path / "data", sites=1, features=(feature,))
+    train_harmonizer(toy_setup(tmp_path / "run", steps=40, every=20, rate=3e-3), data)
+    first, last = rows_of(tmp_path / "run")
+    assert last["biological"] < first["biological"]
+    assert "confusion" not in last  # one site
+
+
+def test_the_curve_of_a_pair_is_that_of_its_contrasts(tmp_path: Path, data: Data) -> None:
+    """An untrained generator matches histograms; in every row of the batch, those of its own pair."""
+    networks = build_networks(toy_setup(tmp_path), data)
+    batch = data.visits.batch(torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        forward = run_batch(networks.generator.eval(), batch)
+    matched = match(batch.values[batch.source], batch.quantiles[batch.source], batch.quantiles[batch.target])
+    assert (forward.curved - matched.clamp(0.004, 1)).abs().max() < 0.01
+    persons = data.visits.visits.person
+    assert len(batch.source) > 0 and len(persons) == 20
+    assert (batch.source != batch.target).all()
+
+
+def test_bfloat16_learns_nearly_the_same(tmp_path: Path, data: Data) -> None:
+    """8 bits of mantissa: losses within some per cent, and weights kept in float32."""
+    last = {}
+    for precision in ("float32", "bfloat16"):
+        best = train_harmonizer(toy_setup(tmp_path / precision, precision=precision, steps=2, every=2), data)
+        last[precision] = rows_of(tmp_path / precision)[-1]
+    assert {value.dtype for value in torch.load(best, weights_only=True)["weights"].values()} == {torch.float32}
+    for name in ("local", "curve", "site"):
+        assert last["float32"][name] == pytest.approx(last["bfloat16"][name], rel=0.05), name
+
+
+def test_the_loss_of_errors_is_least_at_their_mean() -> None:
+    """log(e) + error / e, as of an exponential distribution."""
+    errors = torch.from_numpy(np.random.default_rng(0).exponential(0.03, 100_000))
+    scales = torch.linspace(0.01, 0.06, 101, dtype=torch.float64)
+    likelihood = (scales.log()[:, None] + errors / scales[:, None]).mean(dim=1)
+    assert scales[likelihood.argmin()] == pytest.approx(0.03, abs=0.001)
+
+
+def test_weights_of_zero_leave_their_parts_out(tmp_path: Path, data: Data) -> None:
+    nothing = replace(CurveWeights(), local=0, curve=0, error=0, kl=0, confusion=0)
+    best = train_harmonizer(toy_setup(tmp_path, steps=1, weights=nothing), data)
+    torch.manual_seed(1)
+    untouched = build_networks(toy_setup(tmp_path), data).generator.state_dict()
+    for name, value in torch.load(best, weights_only=True)["weights"].items():
+        assert torch.equal(value, untouched[name]), name

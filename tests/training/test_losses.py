@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 pytest.importorskip("monai", reason="training needs the extra `train`")
 
-from imunity_bids.models.imunity import Architecture, Code, Discriminator
+from imunity_bids.models.heads import Discriminator
+from imunity_bids.models.imunity import Code
+from imunity_bids.models.paper import PaperArchitecture, PaperGenerator
 from imunity_bids.training.losses import PRESETS, Forward, Weights, discriminator_loss, generator_losses
 from imunity_bids.training.networks import Networks
 from imunity_bids.training.pairs import Batch, Example
@@ -27,28 +29,19 @@ def forward(generated: torch.Tensor, target: torch.Tensor) -> Forward:
 
 def batch(target: torch.Tensor) -> Batch:
     count = len(target)
-    means = torch.tensor([[0.2, 0.5]]).expand(count, 2)
-    return Batch(
-        target,
-        target,
-        means,
-        torch.rand(count, 101),
-        torch.rand(count, 101),
-        torch.zeros(count).long(),
-        torch.zeros(count).long(),
-    )
+    return Batch(target, target, torch.zeros(count).long(), torch.zeros(count).long())
 
 
 def networks(**options: object) -> Networks:
     torch.manual_seed(0)
-    return Networks(Architecture(width=4), 32, **options)
+    return Networks(PaperGenerator(PaperArchitecture(width=4)), (16, 2, 2), **options)
 
 
 def test_presets_are_those_of_paper_and_code() -> None:
     paper = PRESETS["paper"]
     assert (paper.adversarial, paper.confusion, paper.biological, paper.l1, paper.kl) == (1, 1, 1, 100, 1e-3)  # 2.3
     assert PRESETS["code"].ssim == 1
-    assert paper.ssim == paper.levels == PRESETS["code"].levels == 0
+    assert paper.ssim == 0
 
 
 def test_l1_is_the_mean_over_brain_pixels_and_kl_is_zero_for_the_prior() -> None:
@@ -75,9 +68,9 @@ def test_ssim_is_zero_for_the_target_itself() -> None:
 
 def test_only_what_has_a_weight_or_a_head_is_a_loss() -> None:
     target = 0.1 + 0.8 * torch.rand(3, 1, 32, 32)
-    everything = networks(sites=3, levels=True)
-    losses = generator_losses(everything, Weights(1, 1, 1, 1, 1, 1, 1), batch(target), forward(target, target))
-    assert set(losses) == {"l1", "kl", "adversarial", "ssim", "confusion", "levels"}
+    everything = networks(sites=3)
+    losses = generator_losses(everything, Weights(1, 1, 1, 1, 1, 1), batch(target), forward(target, target))
+    assert set(losses) == {"l1", "kl", "adversarial", "ssim", "confusion"}
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     with torch.no_grad():
         for parameter in everything.site_head.parameters():
@@ -126,6 +119,7 @@ def test_the_discriminator_is_best_where_real_slices_are_real_to_nine_tenths() -
 def test_networks_without_a_site_have_no_site_head() -> None:
     assert networks(sites=1).site_head is None
     assert set(networks(sites=1).modules) == {"generator", "discriminator"}
+    assert set(networks(adversarial=False).modules) == {"generator"}
     assert networks(sites=2).site_head.layers[-1].out_features == 2
 
 
