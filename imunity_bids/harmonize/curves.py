@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imunity_bids.harmonize.slices import Compute, pad_to_multiple, to_slices
+from imunity_bids.harmonize.slices import Compute, from_slices, pad_to_multiple, to_slices
 from imunity_bids.models.card import AXES
 from imunity_bids.models.imunity import (
     COARSE,
@@ -64,7 +64,7 @@ def harmonize_axis(
         change, error = compute.with_fallback(lambda: _maps(seen, curve, generator, axis, own, wanted, compute))
         curved = _apply(curve, torch.from_numpy(brain)).numpy()
         harmonized = _with_local_change(curved, change, axis)
-    return curved, harmonized, np.ascontiguousarray(np.moveaxis(error.numpy(), 0, AXES.index(axis)))
+    return curved, harmonized, np.ascontiguousarray(from_slices(error[:, None], axis))
 
 
 def at_full_resolution(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -127,8 +127,9 @@ def _with_local_change(curved: np.ndarray, change: Tensor, axis: str) -> np.ndar
     fine = F.interpolate(flat, size=COARSE * len(change), mode="linear")[0].T[:count]
     fine = fine.reshape(count, *change.shape[1:])
     size = [QUARTER * COARSE * n for n in change.shape[-2:]]
+    harmonized = torch.empty_like(slices)
     for start in range(0, count, SLAB):
         part = slices[start : start + SLAB]
         local = F.interpolate(fine[start : start + SLAB], size=size, mode="bilinear")[..., :height, :width]
-        part.copy_((part + look_up(local, part)).clamp(DARKEST, 1) * (part > 0))
-    return np.moveaxis(slices[:, 0].numpy(), 0, AXES.index(axis))
+        harmonized[start : start + SLAB] = (part + look_up(local, part)).clamp(DARKEST, 1) * (part > 0)
+    return from_slices(harmonized, axis)

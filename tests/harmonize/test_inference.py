@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from imunity_bids.harmonize import inference
-from imunity_bids.harmonize.inference import Compute, contrast_codes, from_slices, harmonize, to_slices
+from imunity_bids.harmonize import curves, inference
+from imunity_bids.harmonize.inference import Harmonized, contrast_codes, harmonize, intensity_quantiles
 from imunity_bids.harmonize.references import load_reference, make_reference, save_reference
-from imunity_bids.metrics import similarity
+from imunity_bids.harmonize.slices import Compute, from_slices, median_of_three, to_slices
 from imunity_bids.models.bundle import Bundle, load_bundle
 from imunity_bids.models.card import AXES
-from imunity_bids.models.histogram import TYPICAL_ERROR, HistogramNet
-from imunity_bids.models.imunity import Architecture, Generator
-from imunity_bids.models.quantiles import STEPS
+from imunity_bids.models.imunity import TYPICAL_ERROR, Contrast
+from imunity_bids.models.paper import PaperArchitecture, PaperGenerator
+from imunity_bids.models.quantiles import match
 from imunity_bids.qc.fidelity import fidelity
 
 
@@ -39,57 +39,114 @@ def test_slices_come_back(brain: tuple[np.ndarray, np.ndarray], axis: str) -> No
     np.testing.assert_array_equal(from_slices(slices, axis), brain[0])
 
 
-def test_harmonized_volumes_keep_grid_and_background(bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]) -> None:
-    volume, mask = brain
-    out, spread = harmonize(volume, mask, bundle, bundle.references["default"], Compute(batch=5))
-    assert out.shape == spread.shape == volume.shape
-    assert (out[~mask] == 0).all()
-    assert (spread[~mask] == 0).all()
-    assert np.isfinite(out).all()
-    assert spread[mask].max() > 0
-    assert similarity.mae(out, volume, mask) < 0.05  # untrained curves are near the identity
-
-
-def test_the_histogram_network_says_what_to_aim_at_and_what_error_to_expect(
-    brain: tuple[np.ndarray, np.ndarray],
+def test_an_untrained_bundle_matches_histograms_and_keeps_grid_and_background(
+    bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]
 ) -> None:
     volume, mask = brain
-    network = HistogramNet()
+    reference = make_reference("dark", "file", "", [(volume**1.4 * mask, mask)], bundle, 5)
+    made = harmonize(volume, mask, bundle, reference, Compute(batch=5))
+    for part in (made.image, made.uncertainty, made.curved):
+        assert part.shape == volume.shape
+        assert (part[~mask] == 0).all()
+        assert np.isfinite(part).all()
+    own = intensity_quantiles(volume, mask)[None]
+    wanted = match(torch.from_numpy(volume[mask])[None], own, reference.quantiles[None])[0].numpy()
+    # quantiles by every second voxel, of some thousand: 0.01; last layers of 0.001 to 0.002
+    assert np.abs(made.image[mask] - wanted).mean() < 0.01
+    assert made.uncertainty[mask].mean() == pytest.approx(TYPICAL_ERROR, rel=0.1)
+    assert made.curve_change == pytest.approx(np.abs(made.curved - volume)[mask].mean(), rel=1e-4)
+    assert made.local_change == pytest.approx(np.abs(made.image - made.curved)[mask].mean(), rel=1e-3)
+    assert made.local_change < 0.002 < made.curve_change
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_inference_does_to_a_volume_what_training_did_to_slices(
+    bundle: Bundle, brain: tuple[np.ndarray, np.ndarray], axis: str
+) -> None:
+    """At every second voxel; maps of a quarter of that are upsampled in another order, which is linear, too."""
+    volume, mask = brain
+    smooth = (np.indices(volume.shape)[AXES.index(axis)] / 60 + 0.2).astype(np.float32) * mask
+    generator = bundle.generators[axis]
+    torch.manual_seed(1)
+    trained = type(generator)(generator.architecture).eval()
+    torch.nn.init.normal_(trained.local.head.weight, std=0.1)
+    code = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(2))
+    known = torch.linspace(0.1, 0.9, 101)[None]
+    own, wanted = Contrast(code[0], known), Contrast(code[1], known**1.2)
+    curved, made, error = curves.harmonize_axis(smooth, trained, axis, own, wanted, Compute())
+
+    seen = np.ascontiguousarray(smooth[::2, ::2, ::2])
+    slices = inference.to_slices(seen, axis)
+    height, width = slices.shape[-2:]
+    padded = inference.pad_to_multiple(slices, 16)
+    places = curves.box_places((0, 0, 0), [n - 1 for n in seen.shape], seen.shape)
+    where = torch.stack([curves.slice_places(places, AXES.index(axis), n) for n in range(len(slices))])
     with torch.no_grad():
-        network.layers[-1].weight.zero_()
-        network.layers[-1].bias[:STEPS] = 0.5  # times CHANGE: 0.05 above the reference
-        network.layers[-1].bias[STEPS:] = torch.linspace(0, np.log(2), STEPS)  # twice as bad at the bright end
-    reference = torch.linspace(0.1, 0.7, STEPS)
-    made, error = inference._prematched(volume, mask, reference, network)
-    assert inference.intensity_quantiles(made, mask).numpy() == pytest.approx(reference.numpy() + 0.05, abs=0.01)
-    darkest, brightest = (np.argmin(np.where(mask, volume, 1)), np.argmax(np.where(mask, volume, 0)))
-    assert error.flat[darkest] == pytest.approx(TYPICAL_ERROR, rel=1e-4)
-    assert error.flat[brightest] == pytest.approx(2 * TYPICAL_ERROR, rel=1e-4)
-    assert (made[~mask] == 0).all() and (error[~mask] == 0).all()
-    plain, unknown = inference._prematched(volume, mask, reference, None)
-    assert inference.intensity_quantiles(plain, mask).numpy() == pytest.approx(reference.numpy(), abs=0.01)
-    assert not unknown.any()
+        aims = trained.curve(own, wanted)
+        through = match(padded.reshape(1, -1), known, aims).clamp(0.004, 1).reshape(padded.shape) * (padded > 0)
+        codes = [part.expand(len(padded), -1) for part in code]
+        result = trained(padded, through, inference.pad_to_multiple(where, 16), *codes)
+    wanted_curved, wanted_made = (
+        from_slices(part[..., :height, :width], axis) for part in (result.curved, result.harmonized)
+    )
+    inside = seen > 0
+    np.testing.assert_allclose(curved[::2, ::2, ::2][inside], wanted_curved[inside], atol=2e-3)  # a table of 1025
+    difference = np.abs(made[::2, ::2, ::2] - wanted_made)[inside]
+    change = np.abs(wanted_made - wanted_curved)[inside].mean()
+    assert change > 0.01
+    assert difference.mean() < 0.15 * change  # half a voxel of the full grid in a map of 8 voxels: 0.11 seen
+    wanted_error = from_slices((result.log_error.exp() - 0.002).clamp(min=0)[..., :height, :width], axis)
+    np.testing.assert_allclose(error[inside], wanted_error[inside], rtol=0.02, atol=1e-4)
 
 
-def test_spatial_contrast_codes_of_brains_of_different_sizes_make_one_reference(
+def test_a_local_change_lands_where_its_map_says(rng: np.random.Generator) -> None:
+    """One cell of a map that changes everything: its centre is at most a voxel off."""
+    curved = np.full((48, 64, 80), 0.5, np.float32)
+    change = torch.zeros(32, 6, 6, 10)  # for every second of 64 coronal slices, 8 voxels a cell
+    change[10, :, 2, 7] = 0.2
+    made = curves._with_local_change(curved, change, "coronal") - curved
+    centre = [(made.sum(axis=tuple(a for a in range(3) if a != axis)) * np.arange(n)).sum() / made.sum()
+              for axis, n in enumerate(made.shape)]  # fmt: skip
+    # voxels of the networks are 0, 2, 4, …: cell c covers those from 4c to 4c + 3, in the middle 8c + 3
+    np.testing.assert_allclose(centre, [2 * 8 + 3, 2 * 10, 7 * 8 + 3], atol=1.0)
+    assert made.max() == pytest.approx(0.2 * 0.75 * 0.9375**2, rel=1e-3)  # of linear interpolation between cells
+
+
+def test_fusion_is_the_median(rng: np.random.Generator) -> None:
+    parts = rng.normal(size=(3, 5, 6, 7)).astype(np.float32)
+    np.testing.assert_array_equal(median_of_three(*parts), np.median(parts, axis=0))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (16, 33, 50)])
+def test_brains_of_any_size_and_none_at_all(bundle: Bundle, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    volume = rng.uniform(0.2, 0.8, shape).astype(np.float32)
+    reference = bundle.references["default"]
+    made = harmonize(volume, np.ones(shape, bool), bundle, reference, Compute())
+    assert made.image.shape == shape and np.isfinite(made.image).all()
+
+
+def test_the_papers_generators_paint_and_name_the_spread_of_the_axes(
     bundle: Bundle, brain: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> None:
+    """Codes that keep space come from brains of two sizes."""
     torch.manual_seed(0)
-    generators = {axis: Generator(Architecture(width=8, pooled_contrast=False)).eval() for axis in AXES}
-    spatial = replace(bundle, generators=generators)
+    shape = PaperArchitecture(width=8, pooled_contrast=False)
+    painting = replace(bundle, generators={axis: PaperGenerator(shape).eval() for axis in AXES})
     larger = rng.uniform(0.2, 0.8, (60, 70, 50)).astype(np.float32)
     brains = [brain, (larger, np.ones(larger.shape, bool))]
-    reference = make_reference("two", "file", "", brains, spatial, 3)
+    reference = make_reference("two", "file", "", brains, painting, 3)
     assert all(code.shape == (1, 32, *inference.CODE_MAP) for code in reference.codes.values())
-    made, _ = harmonize(*brain, spatial, reference, Compute())
-    assert similarity.mae(made, brain[0], brain[1]) < 0.05  # untrained curves are near the identity
+    made = harmonize(*brain, painting, reference, Compute())
+    assert made.curved is None and made.curve_change is None
+    assert 0 < made.uncertainty[brain[1]].mean() < 0.5
+    assert made.image.max() <= 1 and (made.image[~brain[1]] == 0).all()
 
 
 def test_inference_is_deterministic_and_independent_of_the_batch(
     bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]
 ) -> None:
     reference = bundle.references["default"]
-    one, again, other = (harmonize(*brain, bundle, reference, Compute(batch=b))[0] for b in (7, 7, 16))
+    one, again, other = (harmonize(*brain, bundle, reference, Compute(batch=b)).image for b in (7, 7, 16))
     np.testing.assert_array_equal(one, again)
     np.testing.assert_allclose(one, other, atol=1e-5)  # sums in another order
 
@@ -98,7 +155,7 @@ def test_what_lies_outside_the_mask_has_no_say(bundle: Bundle, brain: tuple[np.n
     volume, mask = brain
     reference = bundle.references["default"]
     dirty = np.where(mask, volume, 0.9).astype(np.float32)
-    np.testing.assert_array_equal(*(harmonize(v, mask, bundle, reference, Compute())[0] for v in (volume, dirty)))
+    np.testing.assert_array_equal(*(harmonize(v, mask, bundle, reference, Compute()).image for v in (volume, dirty)))
 
 
 def test_a_reference_is_a_mean_and_survives_the_disk(
@@ -120,15 +177,15 @@ def test_out_of_memory_halves_the_batch_then_goes_to_the_cpu(
 ) -> None:
     compute = Compute(device="cpu", batch=4)
     tried = []
-    original = inference._in_batches
+    original = curves._maps
 
-    def short_of_memory(slices, generator, code, given):
-        tried.append(given.batch)
+    def short_of_memory(*given):
+        tried.append(given[-1].batch)
         if len(tried) < 4:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return original(slices, generator, code, given)
+        return original(*given)
 
-    monkeypatch.setattr(inference, "_in_batches", short_of_memory)
+    monkeypatch.setattr(curves, "_maps", short_of_memory)
     harmonize(*brain, bundle, bundle.references["default"], compute)
     assert tried[:4] == [4, 2, 1, 8]
     assert compute.device == "cpu"
@@ -137,7 +194,9 @@ def test_out_of_memory_halves_the_batch_then_goes_to_the_cpu(
 
 def test_fidelity_of_an_untouched_image(bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]) -> None:
     volume, mask = brain
-    numbers = fidelity(volume, volume, np.zeros_like(volume), mask, bundle.references["default"])
+    untouched = Harmonized(volume, np.zeros_like(volume))
+    numbers = fidelity(volume, untouched, mask, bundle.references["default"])
+    assert "curve_change" not in numbers  # not known: nothing is claimed
     assert numbers["gradient_correlation"] == pytest.approx(1)
     assert numbers["ssim_with_input"] == pytest.approx(1)
     assert numbers["histogram_distance_before"] == numbers["histogram_distance_after"]
