@@ -74,9 +74,7 @@ def test_the_truth_is_the_same_for_a_scan_that_stays_on_its_scanner(done: Path) 
     home = table[table.source == table.target]
     assert (home[home.method == "raw"].mae > 0.002).all()
     floor = table[table.method == travelers.FLOOR]
-    assert (floor.mae > 1e-4).all() and (
-        floor.mae < 0.05
-    ).all()  # 3 % of T1 between persons, a third of the ball being CSF
+    assert floor.mae.between(1e-4, 0.05).all()  # 3 % of T1 between persons, a third of the ball being CSF
     assert floor.groupby(["person", "target"]).mae.nunique().eq(1).all()  # whatever the scan
 
 

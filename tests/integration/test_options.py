@@ -401,6 +401,16 @@ def test_the_first_crash_stops_the_run_if_asked(
     assert sidecar(tmp_path / "on", "sub-01").is_file()
 
 
+def test_noise_is_kept_if_asked_and_both_are_told(dataset: Path, tmp_path: Path, imunity: Callable[..., int]) -> None:
+    """The tiny bundle's reference has no known noise, so nothing is matched; the option alone makes it anew."""
+    out, work = tmp_path / "out", ("-w", tmp_path / "work")
+    hashes = []
+    for choice in ("match", "keep"):
+        assert imunity(dataset, out, *ONE, *work, "--noise", choice) == 0
+        hashes.append(sidecar(out, "sub-01_ses-1")["Harmonization"]["ParametersHash"])
+    assert hashes[0] != hashes[1]
+
+
 def test_the_bias_field_is_written_later_if_it_is_asked_for_later(
     base: Path, dataset: Path, tmp_path: Path, imunity: Callable[..., int]
 ) -> None:
