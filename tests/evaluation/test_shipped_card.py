@@ -1,6 +1,6 @@
 """Some of the shipped bundle's headline figures, recomputed on two of the persons that they were taken on.
 
-Those in `scores.json` are means over seven persons, four scanners and whole brains; here are two persons (ds002748, published
+Those in `scores.json` are means over seven persons, four scanners and whole brains; here are two (ds002748, published
 without skull, not trained on), two scanners and a slab of 20 axial slices, so that a minute is enough.
 """
 

@@ -80,7 +80,8 @@ def write_harmonized(files: dict[str, str], products: Products, native: bool = T
     fidelity = {
         "gradient_correlation": 0.99, "ssim_with_input": 0.98, "contrast_before": 0.3, "contrast_after": 0.3,
         "histogram_distance_before": 0.03, "histogram_distance_after": 0.01, "histogram_distance_change": -0.02,
-        "mean_uncertainty": 0.02,
+        "mean_uncertainty": 0.02, "curve_change": 0.04, "local_change": 0.01, "noise_reference": 0.01,
+        "noise_before": 0.02, "noise_after": 0.011,
     }  # fmt: skip
     compute = {"device": "cuda", "precision": "bfloat16+float32", "fallbacks": ["out of GPU memory: ran on the CPU"]}
     brain = {"brain_volume_ml": 1400.0, "mask_border_share": 0.0, "mask_stray_share": 0.0, "mask_unsure_share": 0.1}
@@ -93,7 +94,10 @@ def write_harmonized(files: dict[str, str], products: Products, native: bool = T
             "fidelity": fidelity, "compute": compute, "quantiles": [0.0, 1.0],
             "reference": {"label": "A", "type": "site", "sha256": "aa"},
         },
-        provenance={"Seed": 1, "ReferenceScans": [{"Scan": "bids:raw:sub-2/anat/sub-2_T1w.nii.gz", "SHA256": "bb"}]},
+        provenance={
+            "Bundle": {"Architecture": {"kind": "curves"}}, "Seed": 1,
+            "ReferenceScans": [{"Scan": "bids:raw:sub-2/anat/sub-2_T1w.nii.gz", "SHA256": "bb"}],
+        },
         parameters={"image": "cc"}, waited_for=[],
     )  # fmt: skip
 
@@ -115,6 +119,7 @@ def test_everything_is_written_and_the_mark_last(
     assert sidecar["Harmonization"]["Reference"]["scans"][0]["SHA256"] == "bb"
     assert sidecar["Sources"][1] == "bids:raw:sub-2/anat/sub-2_T1w.nii.gz"
     assert sidecar["QualityControl"]["verdict"] == "ok"
+    assert "intensity curves" in sidecar["Harmonization"]["Method"]
     assert {measure.name for measure in MEASURES} <= set(sidecar["QualityControl"])
 
 
