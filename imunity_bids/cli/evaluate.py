@@ -48,6 +48,10 @@ def _add_travelers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--scanners", nargs="+", default=[], metavar="NAME", help="simulated scanners to travel between (default: all)"
     )
+    parser.add_argument(
+        "--sources", type=int, default=0, metavar="N",
+        help="of every person so many random scanners, each to two others and to itself (default: all ways)",
+    )  # fmt: skip
     parser.add_argument("--model", default="imunity", help="bundle: name or folder")
     parser.add_argument("--seed", type=int, default=1, help="of the visits")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -122,7 +126,9 @@ def _travelers(options: argparse.Namespace) -> None:
     if options.brains:
         paths = travelers.brains_below(options.brains, options.include)
         scanners = travelers.scanners_named(options.scanners)
-        summary = travelers.evaluate_travelers(paths, model, options.output, options.seed, options.jobs, scanners)
+        summary = travelers.evaluate_travelers(
+            paths, model, options.output, options.seed, options.jobs, scanners, options.sources
+        )
         plot_travelers(options.output)
         print(json.dumps(summary, indent=2))
     if options.pairs:

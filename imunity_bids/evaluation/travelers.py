@@ -81,6 +81,7 @@ def evaluate_travelers(
     seed: int = 1,
     jobs: int = 1,
     scanners: tuple[Scanner, ...] = SCANNERS,
+    sources: int = 0,
 ) -> dict[str, object]:
     """All scores into `output`: travelers.tsv (a line per image and method), sites.tsv, travelers.json.
 
@@ -96,6 +97,8 @@ def evaluate_travelers(
         Persons that are done at the same time.
     scanners
         Where every person is scanned.
+    sources
+        Of every person so many random scanners are travelled from, each to two others and to itself; 0: all ways.
     """
     output.mkdir(parents=True, exist_ok=True)
     parallel = Parallel(n_jobs=jobs, verbose=5)
@@ -105,7 +108,9 @@ def evaluate_travelers(
         for number, (path, name) in enumerate(zip(brains, names, strict=True))
     )
     done = parallel(
-        delayed(_score_person)(file, files[:index] + files[index + 1 :], names[index], model, scanners)
+        delayed(_score_person)(
+            file, files[:index] + files[index + 1 :], names[index], model, _ways(scanners, sources, seed + index)
+        )
         for index, file in enumerate(files)
     )
     table = pd.DataFrame([row for rows, _ in done for row in rows])
@@ -113,12 +118,12 @@ def evaluate_travelers(
     table.to_csv(output / "travelers.tsv", sep="\t", index=False, float_format="%.6f")
     features.to_csv(output / "sites.tsv", sep="\t", index=False, float_format="%.6g")
     summary = summarise(table) | {
-        "site_accuracy": {method: site_accuracy(part) for method, part in features.groupby("method")},
-        "site_chance": 1 / len(scanners),
+        **(_site_scores(features, scanners) if not sources else {}),
         "model": str(model),
         "seed": seed,
         "persons": [str(path.name) for path in brains],
         "scanners": [scanner.name for scanner in scanners],
+        "sources": sources,
     }
     (output / "travelers.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
@@ -159,6 +164,14 @@ def summarise(table: pd.DataFrame) -> dict[str, object]:
             "expected": ours.expected_error.mean(),
             "found": ours.mae.mean(),
         },
+    }
+
+
+def _site_scores(features: pd.DataFrame, scanners: tuple[Scanner, ...]) -> dict[str, object]:
+    """Whether a classifier tells the scanners by what was sent to the first one's contrast."""
+    return {
+        "site_accuracy": {method: site_accuracy(part) for method, part in features.groupby("method")},
+        "site_chance": 1 / len(scanners),
     }
 
 
@@ -236,22 +249,22 @@ def _load(file: Path, scanner: str, kind: str) -> np.ndarray:
 
 
 def _score_person(
-    file: Path, others: list[Path], name: str, model: Path, scanners: tuple[Scanner, ...]
+    file: Path, others: list[Path], name: str, model: Path, ways: dict[str, list[str]]
 ) -> tuple[list[dict], list[dict]]:
-    """Rows of scores for every direction, and of features for what was sent to the first scanner's contrast."""
+    """Rows of scores for every source and its targets, and of features for what was sent to the first target."""
     import torch
 
     torch.set_num_threads(1)
     with np.load(file) as stored:
         mask = stored["mask"]
     bundle, rows, features = load_bundle(model), [], []
-    targets = [scanner.name for scanner in scanners]
+    targets = {target for ends in ways.values() for target in ends}
     truths = {target: _load(file, target, "truth") for target in targets}
     references = {target: [_load(other, target, "scan") for other in others] for target in targets}
     codes = {target: reference_scan(scans[0], bundle) for target, scans in references.items()}
-    for source in targets:
+    for source, ends in ways.items():
         scan, before = _load(file, source, "scan"), None
-        for target in targets:
+        for target in ends:
             truth = truths[target]
             ours = harmonize(scan, mask, bundle, codes[target], Compute())
             images = {"raw": scan, **_baselines(scan, mask, references[target]), OURS: ours.image}
@@ -273,7 +286,7 @@ def _score_person(
             before = ours.image[mask], truth[mask]
             changed = similarity.gradient_correlation(scan, truth, mask)
             rows.append({**about, "method": TRUTH, "gradient_correlation": changed})
-            if target == targets[0]:
+            if target == next(iter(ways.values()))[0]:
                 features += [
                     {"person": name, "site": source, "method": method, **intensity_and_texture(image, mask)}
                     for method, image in {**images, TRUTH: truth}.items()
@@ -300,6 +313,18 @@ def _scores(image: np.ndarray, truth: np.ndarray, scan: np.ndarray, mask: np.nda
         "histogram_distance": similarity.histogram_distance(*quantiles),
         "gradient_correlation": similarity.gradient_correlation(scan, image, mask),
     }
+
+
+def _ways(scanners: tuple[Scanner, ...], sources: int, seed: int) -> dict[str, list[str]]:
+    """Targets by source: all of them, or of so many random sources two others and the source itself."""
+    names = [scanner.name for scanner in scanners]
+    if not sources:
+        return dict.fromkeys(names, names)
+    rng, ways = np.random.default_rng(seed), {}
+    for source in rng.choice(names, min(sources, len(names)), replace=False).tolist():
+        others = [name for name in names if name != source]
+        ways[source] = [*rng.choice(others, min(2, len(others)), replace=False).tolist(), source]
+    return ways
 
 
 def _slope(change: np.ndarray, difference: np.ndarray) -> float:

@@ -125,13 +125,16 @@ def train_harmonizer(setup: HarmonizerTraining, data: Data, watch: Callable[[int
         if watch is not None:
             watch(step)
         torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
-        rows.append(update(networks, setup, data, torch.Generator().manual_seed(setup.seed * 10**7 + step)))
-        average.update_parameters(networks.generator)
-        if step % setup.every and step != setup.steps:
-            continue
-        found = validate(average.module, examples, setup.device)
-        if not np.isfinite(found["held_out"]):
-            raise DataUnusable(f"training diverged before step {step}: lower --rate, or train with --precision float32")
+        try:
+            rows.append(update(networks, setup, data, torch.Generator().manual_seed(setup.seed * 10**7 + step)))
+            average.update_parameters(networks.generator)
+            if step % setup.every and step != setup.steps:
+                continue
+            found = validate(average.module, examples, setup.device)
+        except FloatingPointError as error:
+            raise DataUnusable(
+                f"training diverged before step {step}: lower --rate, or train with --precision float32"
+            ) from error
         run.record(step=step, **found, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         bar.write(f"{setup.axis} step {step}: " + ", ".join(f"{name} {value:.5f}" for name, value in found.items()))
         rows.clear()
@@ -179,7 +182,13 @@ def update(networks: Networks, setup: HarmonizerTraining, data: Data, g: torch.G
 
 
 def run_batch(generator: Generator, batch: Batch, real: RealBatch | None = None) -> Forward:
-    """Codes are sampled while the generator is in training, else their means are taken."""
+    """Codes are sampled while the generator is in training, else their means are taken.
+
+    Raises
+    ------
+    FloatingPointError
+        The generator has diverged.
+    """
     volumes = [batch, real] if real is not None else [batch]
     quantiles = torch.cat([volume.quantiles for volume in volumes])
     code = generator.contrast(
@@ -194,6 +203,8 @@ def run_batch(generator: Generator, batch: Batch, real: RealBatch | None = None)
 
     own, wanted = contrast(batch.source), contrast(batch.target)
     aims = generator.curve(own, wanted).float()
+    if not aims.isfinite().all():
+        raise FloatingPointError("the curves are not finite")
     curved = match(batch.values[batch.source], own.quantiles, aims).clamp(DARKEST, 1)
     result = _slices(generator, batch, own, wanted, aims)
     of_real = None

@@ -132,6 +132,16 @@ def test_margins_have_an_interval_over_persons() -> None:
     assert summary["worse_than_raw"] == {"by_more_than_0.002": 2, "of": 6}
 
 
+def test_some_ways_of_every_person() -> None:
+    """From two scanners, each to two others and to itself; all ways otherwise."""
+    ways = travelers._ways(SCANNERS, 2, 1)
+    assert len(ways) == 2
+    for source, ends in ways.items():
+        assert len(set(ends)) == 3 and ends[2] == source
+    assert travelers._ways(SCANNERS, 2, 1) == ways != travelers._ways(SCANNERS, 2, 2)
+    assert [len(ends) for ends in travelers._ways(SCANNERS[:4], 0, 1).values()] == [4] * 4
+
+
 def test_a_reference_that_is_followed_has_a_slope_of_one() -> None:
     difference = np.array([0.1, -0.2, 0.3])
     assert travelers._slope(difference, difference) == pytest.approx(1)
