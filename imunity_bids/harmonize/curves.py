@@ -29,8 +29,12 @@ QUARTER = 4  # local curves come at a quarter of the coarse resolution
 
 
 def coarse_quantiles(brain: np.ndarray) -> Tensor:
-    """Of a brain in its box, 0 outside, by every second voxel along each axis: (Q,)."""
-    seen = _coarse(brain)
+    """Of a brain in its box, 0 outside, by every second voxel along each axis: (Q,).
+
+    Of so small a brain that none of these is in it, all voxels count; of none, zeros nearly.
+    """
+    parts = (_coarse(brain), brain, np.full(1, DARKEST, np.float32))
+    seen = next(part for part in parts if (part > 0).any())
     return quantiles(torch.from_numpy(seen[seen > 0]))
 
 

@@ -123,6 +123,8 @@ def test_brains_of_any_size_and_none_at_all(bundle: Bundle, rng: np.random.Gener
     reference = bundle.references["default"]
     made = harmonize(volume, np.ones(shape, bool), bundle, reference, Compute())
     assert made.image.shape == shape and np.isfinite(made.image).all()
+    nothing = harmonize(volume, np.zeros(shape, bool), bundle, reference, Compute())
+    assert not nothing.image.any()
 
 
 def test_the_papers_generators_paint_and_name_the_spread_of_the_axes(

@@ -111,9 +111,9 @@ def _other_weights(settings: Settings) -> None:
     edit(card, sha256={**read_card(card)["sha256"], "axial": "other"})
 
 
-def _other_strength(settings: Settings) -> None:
+def _other_architecture(settings: Settings) -> None:
     card = Path(settings.model) / "bundle.json"
-    edit(card, architecture={**read_card(card)["architecture"], "strength": 0.5})
+    edit(card, architecture={**read_card(card)["architecture"], "knots": 5})
 
 
 def _other_reference_tensors(settings: Settings) -> None:
@@ -133,7 +133,7 @@ def _other_scan(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [_other_weights, _other_strength, _other_reference_tensors, _other_brain_weights, _other_scan]
+    "change", [_other_weights, _other_architecture, _other_reference_tensors, _other_brain_weights, _other_scan]
 )
 def test_files_changed_in_place_are_another_image(settings: Settings, change: Callable[[Settings], None]) -> None:
     write_all(make_plan(settings))

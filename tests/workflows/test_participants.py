@@ -100,7 +100,7 @@ def test_every_step_knows_the_version_and_those_with_weights_the_weights(
 ) -> None:
     """Else a kept work folder gives the old image under the new weights' name."""
     before = _hashes(steps(plan))
-    architecture = {**plan.card["architecture"], "strength": 0.3}
+    architecture = {**plan.card["architecture"], "knots": 5}
     changes: list[tuple[Plan, set[str]]] = [
         (replace(plan, card={**plan.card, "architecture": architecture}), {"Harmonize", "EncodeReference"}),
         (replace(plan, preprocessing={**plan.preprocessing, "brain_weights": "c"}), {"ExtractBrain"}),
