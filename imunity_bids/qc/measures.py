@@ -153,10 +153,10 @@ MEASURES = (
         "Correlation of image gradients before and after harmonization: edges kept",
         "Pearson's r of all gradient components inside the mask",
         "higher",
-        Limits(low=0.90),
+        Limits(low=0.80),
         None,
         "edges changed (gradient correlation {value:.3f})",
-        SEEN,
+        "0.92 and more on scans of 2 scanners, 0.845 on invented heads of low contrast that came out right",
     ),
     Measure(
         "ssim_with_input",
