@@ -6,7 +6,6 @@ The reference is always a scan of ANOTHER person on the target scanner: one's ow
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import nibabel as nib
@@ -27,8 +26,6 @@ from imunity_bids.models.bundle import load_bundle
 from imunity_bids.simulation.persons import take_apart
 from imunity_bids.simulation.scanners import SCANNERS, STRONG, Scanner
 from imunity_bids.simulation.visits import perfect, relative_t1, visit
-
-log = logging.getLogger(__name__)
 
 OURS = "imunity"
 CURVE = "imunity, its curve alone"

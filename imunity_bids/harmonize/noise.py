@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from imunity_bids.harmonize.slices import bounding_box
+from imunity_bids.image.smooth import mean_in_mask
 from imunity_bids.image.white_stripe import WHITE_MATTER
 
 TREND = 1.5  # voxels (σ) of the local trend: half of what resampling from 1.3 mm correlates, and no anatomy yet
@@ -87,11 +89,11 @@ def match_noise(
     brain, inside, box = _cut(volume, mask)
     white = _deep_white(brain, inside)
     if np.count_nonzero(white) < FEWEST:
-        return volume, Noise(float("nan"), float("nan"), wanted, 0.0)
+        return volume, Noise.unchanged(float("nan"), wanted)
     noisy = _residual(brain)[white]
     before = _deviation(noisy)
     if not before > LOUDER * wanted:  # also where it is NaN
-        return volume, Noise(before, before, wanted, 0.0)
+        return volume, Noise.unchanged(before, wanted)
     change = ((denoise or non_local_means)(brain, inside, before) - brain) * inside
     change = _only_noise(change, inside, white) * _evenness(brain, inside, before)
     removed = _residual(change)[white]
@@ -118,9 +120,7 @@ def _only_noise(change: np.ndarray, mask: np.ndarray, white: np.ndarray) -> np.n
     extent = np.abs(ndimage.gaussian_filter(change, SPOT))
     usual = max(1.4826 * float(np.median(extent[white])), 1e-6)
     change = change / (1 + (extent / (SURE * usual)) ** 4)
-    weight = ndimage.gaussian_filter(mask.astype(np.float32), LEVEL)
-    mean = ndimage.gaussian_filter(change, LEVEL) / np.maximum(weight, 1e-3)
-    return ((change - mean) * mask).astype(np.float32)
+    return ((change - mean_in_mask(change, mask, LEVEL)) * mask).astype(np.float32)
 
 
 def _evenness(brain: np.ndarray, mask: np.ndarray, noise: float) -> np.ndarray:
@@ -165,12 +165,10 @@ def _deep_white(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _cut(volume: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[slice, ...]]:
     """Volume and mask in the mask's box, and the box; the volume is 0 outside the mask."""
-    box = (ndimage.find_objects(mask.astype(np.uint8)) or [(slice(None),) * 3])[0]
+    box = bounding_box(mask)
     return (volume[box] * mask[box]).astype(np.float32), mask[box], box
 
 
 def _filled(brain: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Outside the mask, what is near inside: else the filter would mix darkness into the brain's rim."""
-    weight = ndimage.gaussian_filter(mask.astype(np.float32), 1.0)
-    near = ndimage.gaussian_filter(brain, 1.0) / np.maximum(weight, 1e-3)
-    return np.where(mask, brain, near).astype(np.float32)
+    return np.where(mask, brain, mean_in_mask(brain, mask, 1.0)).astype(np.float32)

@@ -74,7 +74,7 @@ class Harmonize(Interface):
     output_spec = _HarmonizeOutputs
 
     def work(self, folder: Path) -> dict[str, Any]:
-        """See `harmonize.inference` and `harmonize.fidelity`."""
+        """See `harmonize.inference`, `harmonize.noise` and `qc.fidelity`."""
         from dataclasses import replace
 
         from nipype.interfaces.base import isdefined
@@ -96,10 +96,11 @@ class Harmonize(Interface):
         mask = load(given.mask)[1] > 0
         compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
         harmonized = harmonize(before, mask, bundle, reference, compute)
-        noise = Noise.unchanged(white_noise(harmonized.image, mask), reference.noise)
         if given.noise == "match":
             quiet, noise = match_noise(harmonized.image, mask, reference.noise)
             harmonized = replace(harmonized, image=quiet)
+        else:
+            noise = Noise.unchanged(white_noise(harmonized.image, mask), reference.noise)
         return {
             "out_file": save(folder / "harmonized.nii", harmonized.image, image),
             "uncertainty": save(folder / "uncertainty.nii", harmonized.uncertainty, image),

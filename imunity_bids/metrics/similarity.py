@@ -101,9 +101,8 @@ def gray_white_contrast(volume: np.ndarray, mask: np.ndarray) -> float:
     .. math:: \frac{w - g}{(w + g) / 2}
 
     The tissues are the two brighter of three classes (Otsu 1979, IEEE Transactions on Systems, Man, and Cybernetics
-    9(1)); 0 where the image has fewer than four
-    of 128 intensities. The measure is that of Fischl's pctsurfcon (FreeSurfer),
-    over whole tissues.
+    9(1)); 0 where the image has fewer than four of 128 intensities. The measure is that of Fischl's pctsurfcon
+    (FreeSurfer), over whole tissues.
     """
     values = volume[mask]
     if np.count_nonzero(np.histogram(values, BINS)[0]) < 4:

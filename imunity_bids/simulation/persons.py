@@ -7,9 +7,9 @@ from functools import cached_property
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from imunity_bids.image.ants_bridge import tissue_fractions
+from imunity_bids.image.smooth import mean_in_mask
 
 LEFTOVERS = 8.0  # σ in voxels: what is smoother in the texture is what the base scan's bias correction left
 
@@ -50,8 +50,7 @@ def take_apart(name: str, brain: nib.Nifti1Image, mask: np.ndarray, core: np.nda
     step = (means[1] - means[0]) * darker + (means[2] - means[1]) * (1 - darker)
     texture = (data - np.tensordot(means, fractions, 1)) / step
     texture = texture * mask
-    share = ndimage.gaussian_filter(mask.astype(np.float32), LEFTOVERS)
-    texture = (texture - ndimage.gaussian_filter(texture, LEFTOVERS) / np.maximum(share, 1e-3)) * mask
+    texture = (texture - mean_in_mask(texture, mask, LEFTOVERS)) * mask
     return Person(name, brain.affine, fractions, texture.astype(np.float32), mask, core)
 
 

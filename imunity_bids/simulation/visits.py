@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from imunity_bids.image.bias_field import smoothed, unbiased
+from imunity_bids.image.smooth import mean_in_mask
 from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
 from imunity_bids.simulation.fields import receive_field, squared_distance_in, transmit_field
 from imunity_bids.simulation.persons import Person
@@ -82,6 +82,4 @@ def _image(person: Person, scanner: Scanner, flip_scale: np.ndarray, scatter: np
     level = WHITE_MATTER * signal / scanner.signal(np.ones((1, 1, 1)), scatter)[2]
     image = (level * person.parts).sum(0)
     sigma = np.array(scanner.fwhm_mm) / FWHM / np.linalg.norm(person.affine[:3, :3], axis=0)
-    # Blur over the mask only, so that what lies outside the brain does not mix into its rim.
-    weight = ndimage.gaussian_filter(person.mask.astype(np.float32), sigma)
-    return ndimage.gaussian_filter(np.maximum(image, 0) * person.mask, sigma) / np.maximum(weight, 1e-3)
+    return mean_in_mask(np.maximum(image, 0) * person.mask, person.mask, sigma)
