@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -81,19 +82,22 @@ def _plain(value: Any) -> Any:
 
 
 def as_command(words: list[str], setup: Any, left_out: Collection[str]) -> str:
-    """What to type for the same setup (a dataclass): `words`, then every option that is not the default.
+    """What to type for the same setup (a dataclass): `words`, then every option that is not the default."""
+    given = {field.name: getattr(setup, field.name) for field in fields(setup)}
+    return as_typed(words, given, {field.name: field.default for field in fields(setup)}, left_out)
+
+
+def as_typed(words: list[str], given: Mapping[str, Any], plain: Mapping[str, Any], left_out: Collection[str]) -> str:
+    """`words`, then every option whose value is not the `plain` one, quoted for a shell.
 
     Paths go by their names only: a card travels.
     """
-    for field in fields(setup):
-        value = getattr(setup, field.name)
-        if field.name in left_out or value == field.default:
+    options: list[str] = []
+    for name, value in given.items():
+        if name in left_out or value == plain[name]:
             continue
-        option = f"--{field.name.replace('_', '-')}"
-        if value is True:
-            words = [*words, option]
-        elif isinstance(value, tuple):
-            words = [*words, option, *map(str, value)]
-        else:
-            words = [*words, option, value.name if isinstance(value, Path) else str(value)]
-    return " ".join(words)
+        options.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            parts = value if isinstance(value, tuple | list) else [value]
+            options += [part.name if isinstance(part, Path) else str(part) for part in parts]
+    return " ".join([*words, *map(shlex.quote, options)])

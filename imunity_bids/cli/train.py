@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging
 from imunity_bids.cli.train_unlearn import add_unlearn, run_unlearn
+from imunity_bids.settings import as_typed
 
 
 def build_parser() -> Parser:
@@ -118,29 +118,18 @@ def _harmonizer(options: argparse.Namespace) -> None:
         visits=options.visits,
         biology=tuple(options.biology),
         jobs=options.jobs,
-        command=_typed(options),
+        command=as_typed(
+            ["imunity-train harmonizer", *(path.name for path in options.brains), "RUN"],
+            vars(options),
+            vars(build_parser().parse_args(["harmonizer", "", ""])),
+            ("brains", "output", "verbosity", "jobs", "device"),
+        ),
     )
     training, held_out = hold_out(brains, options.holdout)
     shown = options.references and load_brains(options.references, options.site_column, options.exclude)
     if shown and shown[1] != sites:
         raise Usage(f"--references: their sites are {', '.join(shown[1])}, those of the brains {', '.join(sites)}")
     print(train_bundle(plan, training, sites, held_out, shown[0] if shown else None))
-
-
-def _typed(options: argparse.Namespace) -> str:
-    """What to type for the same bundle. Paths go by their names only: a card travels."""
-    parser = argparse.ArgumentParser(add_help=False)
-    _add_harmonizer(parser.add_subparsers(dest="command"))
-    plain = vars(parser.parse_args(["harmonizer", "", ""]))
-    words = ["imunity-train harmonizer", *(path.name for path in options.brains), "RUN"]
-    for name, value in vars(options).items():
-        if name in ("brains", "output", "command", "verbosity", "jobs", "device") or value == plain.get(name):
-            continue
-        words.append(f"--{name.replace('_', '-')}")
-        if value is not True:
-            given = value if isinstance(value, list) else [value]
-            words += [part.name if isinstance(part, Path) else str(part) for part in given]
-    return shlex.join(words).replace("'imunity-train harmonizer'", "imunity-train harmonizer")
 
 
 def _axes(options: argparse.Namespace):
