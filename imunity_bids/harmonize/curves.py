@@ -14,17 +14,18 @@ from imunity_bids.models.imunity import (
     CODE_STEP,
     DARKEST,
     LEAST_ERROR,
+    RIM,
     Contrast,
     Generator,
+    after_curve,
     box_places,
     look_up,
     slice_places,
 )
-from imunity_bids.models.quantiles import match, quantiles
+from imunity_bids.models.quantiles import quantiles
 
 FINE = 1025  # intensities at which the curve for the whole brain is tabulated
 SLAB = 16  # slices of full resolution that are done at once: what lies in the processor's cache
-RIM = 4  # coarse slices at the ends of a brain that the contrast encoder does not see
 QUARTER = 4  # local curves come at a quarter of the coarse resolution
 
 
@@ -39,8 +40,11 @@ def coarse_quantiles(brain: np.ndarray) -> Tensor:
 
 
 @torch.inference_mode()
-def contrast_code(brain: np.ndarray, generator: Generator, axis: str, count: int) -> Tensor:
-    """Code (1, C) of a white-striped brain in its box, 0 outside, from `count` slices evenly along the brain."""
+def contrast_code(brain: np.ndarray, known: Tensor, generator: Generator, axis: str, count: int) -> Tensor:
+    """Code (1, C) of a white-striped brain in its box, 0 outside, from `count` slices evenly along the brain.
+
+    `known` are its `coarse_quantiles`, (Q,).
+    """
     seen = _coarse(brain)
     places, along = _places(seen), AXES.index(axis)
     last = seen.shape[along] - 1
@@ -51,8 +55,8 @@ def contrast_code(brain: np.ndarray, generator: Generator, axis: str, count: int
     where = torch.stack([slice_places(places, along, number) for number in numbers])
     slices, where = (t[..., ::CODE_STEP, ::CODE_STEP] for t in (slices, where))
     device = next(generator.parameters()).device
-    known = coarse_quantiles(brain)[None]
-    return generator.contrast(slices[None].to(device), where[None].to(device), known.to(device)).mean.float().cpu()
+    given = (part[None].to(device) for part in (slices, where, known))
+    return generator.contrast(*given).mean.float().cpu()
 
 
 def harmonize_axis(
@@ -90,7 +94,7 @@ def _curve(generator: Generator, own: Contrast, wanted: Contrast) -> Tensor:
     """(FINE,): what becomes of evenly spaced intensities."""
     device = next(generator.parameters()).device
     aims = generator.curve(*(Contrast(*(part.to(device) for part in side)) for side in (own, wanted))).float().cpu()
-    return match(torch.linspace(0, 1, FINE)[None], own.quantiles, aims).clamp(DARKEST, 1)[0]
+    return after_curve(torch.linspace(0, 1, FINE)[None], own.quantiles, aims)[0]
 
 
 def _apply(curve: Tensor, values: Tensor) -> Tensor:

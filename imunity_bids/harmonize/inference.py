@@ -42,7 +42,11 @@ class Harmonized:
 def contrast_codes(volume: np.ndarray, bundle: Bundle, slices: int) -> dict[str, Tensor]:
     """Contrast code per axis of a white-striped brain: of `slices` slices of each axis."""
     brain = volume[bounding_box(volume > 0)]
-    return {axis: _contrast_code(brain, bundle.generators[axis], axis, slices) for axis in AXES}
+    generators = bundle.generators
+    if isinstance(generators[AXES[0]], Generator):
+        known = curves.coarse_quantiles(brain)
+        return {axis: curves.contrast_code(brain, known, generators[axis], axis, slices) for axis in AXES}
+    return {axis: _painted_code(brain, generators[axis], axis, slices) for axis in AXES}
 
 
 def intensity_quantiles(volume: np.ndarray, mask: np.ndarray) -> Tensor:
@@ -77,11 +81,11 @@ def harmonize(
 def _by_curves(
     brain: np.ndarray, inside: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
 ) -> tuple[tuple[np.ndarray, ...], tuple[float, float]]:
-    known = curves.coarse_quantiles(brain)[None]
+    known = curves.coarse_quantiles(brain)
     parts = []
     for axis in AXES:
         generator = bundle.generators[axis]
-        own = Contrast(curves.contrast_code(brain, generator, axis, OWN_SLICES), known)
+        own = Contrast(curves.contrast_code(brain, known, generator, axis, OWN_SLICES), known[None])
         wanted = Contrast(reference.codes[axis], reference.quantiles[None])
         parts.append(curves.harmonize_axis(brain, generator, axis, own, wanted, compute))
     curved, harmonized, errors = zip(*parts, strict=True)
@@ -122,9 +126,7 @@ def _paint(brain: np.ndarray, generator: PaperGenerator, axis: str, code: Tensor
 
 
 @torch.inference_mode()
-def _contrast_code(brain: np.ndarray, generator: Generator | PaperGenerator, axis: str, slices: int) -> Tensor:
-    if isinstance(generator, Generator):
-        return curves.contrast_code(brain, generator, axis, slices)
+def _painted_code(brain: np.ndarray, generator: PaperGenerator, axis: str, slices: int) -> Tensor:
     stack = to_slices(brain, axis)
     first = max(0, (len(stack) - slices) // 2)
     chosen = pad_to_multiple(stack[first : first + slices], generator.architecture.multiple)

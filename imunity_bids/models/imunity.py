@@ -23,6 +23,7 @@ from imunity_bids.models.quantiles import STEPS, match
 CENTRE, SPREAD = 0.55, 0.15  # of the intensities in a brain
 DARKEST = 0.004  # inside the brain, so that the brain can be told from the background
 COARSE = 2  # the networks see every so many voxels
+RIM = 4  # of these slices at each end of a brain show too little of it
 CODE_STEP = 2  # and the contrast encoder every so many of these in each slice
 CHANGE = 0.1  # scale of what the network adds to histogram matching
 LEAST_ERROR = 0.002  # added to errors before their logarithm is taken
@@ -103,7 +104,7 @@ def soft_bins(values: Tensor, count: int) -> Tensor:
     return (1 - (values - centres).abs() * (count - 1)).clamp(min=0)
 
 
-def _convolutions(widths: list[int]) -> nn.Sequential:
+def convolutions(widths: list[int]) -> nn.Sequential:
     """3 × 3, stride 2, ReLU, no normalisation (as in the paper)."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
@@ -118,7 +119,7 @@ class ContrastEncoder(nn.Module):
         super().__init__()
         self.bins = architecture.bins
         width, hidden = architecture.width, 128
-        self.features = _convolutions([architecture.bins + PLACES, width, 2 * width, 64])
+        self.features = convolutions([architecture.bins + PLACES, width, 2 * width, 64])
         sizes = (64 + STEPS, hidden, hidden)
         dense = [part for i, o in pairwise(sizes) for part in (nn.Linear(i, o), nn.ReLU(inplace=True))]
         self.dense = nn.Sequential(*dense, nn.Linear(hidden, 2 * architecture.code))
@@ -157,13 +158,18 @@ class GlobalCurve(nn.Module):
         return (wanted.quantiles + CHANGE * change).cummax(dim=1).values.clamp(0, 1)
 
 
+def after_curve(values: Tensor, own: Tensor, aims: Tensor) -> Tensor:
+    """Intensities (B, N) of brains with quantiles `own` (B, Q) after the curves that bring these to `aims` (B, Q)."""
+    return match(values, own, aims).clamp(DARKEST, 1)
+
+
 class AnatomyEncoder(nn.Module):
     """A slice, before and after the curve -> a map of codes that keeps space."""
 
     def __init__(self, architecture: Architecture):
         super().__init__()
         widths = [min(architecture.width * 2**i, 128) for i in range(architecture.depth)]
-        self.features = _convolutions([3 + PLACES, *widths])
+        self.features = convolutions([3 + PLACES, *widths])
         self.last = nn.Conv2d(widths[-1], 2 * architecture.code, 3, padding=1)
 
     def forward(self, image: Tensor, curved: Tensor, places: Tensor) -> Code:
@@ -174,7 +180,8 @@ class AnatomyEncoder(nn.Module):
         return Code(*self.last(features).chunk(2, dim=1))
 
 
-def _upsampling(inputs: int, outputs: int) -> nn.Sequential:
+def upsampling(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice the size, ReLU."""
     return nn.Sequential(
         nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1), nn.ReLU(inplace=True)
     )
@@ -188,8 +195,8 @@ class LocalCurves(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(3 * architecture.code, 128, 3, padding=1),
             nn.ReLU(inplace=True),
-            *(_upsampling(128, 96), _upsampling(96, 64)),
-            *(_upsampling(64, 64) for _ in range(architecture.depth - 4)),
+            *(upsampling(128, 96), upsampling(96, 64)),
+            *(upsampling(64, 64) for _ in range(architecture.depth - 4)),
         )
         self.head = nn.Conv2d(64, 2 * architecture.knots, 3, padding=1)
 
@@ -231,10 +238,6 @@ class Generator(nn.Module):
         self.local = LocalCurves(architecture)
         _initialise(self)
 
-    def curved(self, values: Tensor, own: Contrast, wanted: Contrast) -> Tensor:
-        """Intensities (B, N) of brains after the curve of each."""
-        return match(values, own.quantiles, self.curve(own, wanted)).clamp(DARKEST, 1)
-
     def maps(
         self, image: Tensor, curved: Tensor, places: Tensor, own: Tensor, wanted: Tensor
     ) -> tuple[Tensor, Tensor, Code]:
@@ -254,16 +257,26 @@ class Generator(nn.Module):
 
 
 @torch.no_grad()
-def _initialise(generator: Generator) -> None:
-    """He for every convolution; log-variances start low, changes near 0, errors at the usual one."""
+def start_convolutions(generator: nn.Module, codes: Sequence[nn.Module]) -> None:
+    """He for every convolution: with PyTorch's default the signal shrinks layer by layer and the codes see no gradient.
+
+    `codes` are the layers that give means and log-variances; these start low: codes are about 0.2 large, and with more
+    noise than 0.01 they drown for thousands of steps.
+    """
     for layer in generator.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-    for last in (generator.anatomy.last, generator.contrast.dense[-1]):
+    for last in codes:
         half = len(last.bias) // 2
         last.bias[half:] = LOG_VARIANCE_START
         last.weight[half:] *= 0.1
+
+
+@torch.no_grad()
+def _initialise(generator: Generator) -> None:
+    """Changes start near 0, errors at the usual one."""
+    start_convolutions(generator, [generator.anatomy.last, generator.contrast.dense[-1]])
     nn.init.normal_(generator.curve.layers[-1].weight, std=1e-3)
     nn.init.zeros_(generator.curve.layers[-1].bias)
     nn.init.normal_(generator.local.head.weight, std=HEAD_STD)

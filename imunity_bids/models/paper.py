@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imunity_bids.models.imunity import CENTRE, LOG_VARIANCE_START, SPREAD, Code
+from imunity_bids.models.imunity import CENTRE, SPREAD, Code, convolutions, start_convolutions, upsampling
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,7 @@ class _Encoder(nn.Module):
         super().__init__()
         width, depth = architecture.width, architecture.depth
         widths = [width * 2**i for i in range(depth)]
-        layers: list[nn.Module] = []
-        for inputs, outputs in zip([1, *widths[:-1]], widths, strict=True):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
-        self.features = nn.Sequential(*layers)
+        self.features = convolutions([1, *widths])
         self.last = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -87,12 +84,6 @@ class ContrastEncoder(_Encoder):
         return Code(*self.dense(features).chunk(2, dim=1))
 
 
-def _upsampling(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1), nn.ReLU(inplace=True)
-    )
-
-
 class SynthesisDecoder(nn.Module):
     """The paper's: paints the slice from the codes alone, no skip connection (section 2.2.2)."""
 
@@ -103,7 +94,7 @@ class SynthesisDecoder(nn.Module):
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(channels, channels, 3, padding=1),
             nn.ReLU(inplace=True),
-            *(_upsampling(i, o) for i, o in zip([channels, *widths[:-1]], widths, strict=True)),
+            *(upsampling(i, o) for i, o in zip([channels, *widths[:-1]], widths, strict=True)),
             nn.ConvTranspose2d(widths[-1], 1, 3, padding=1),
         )
 
@@ -121,7 +112,7 @@ class PaperGenerator(nn.Module):
         self.anatomy = AnatomyEncoder(architecture)
         self.contrast = ContrastEncoder(architecture)
         self.decoder = SynthesisDecoder(architecture)
-        _initialise(self)
+        start_convolutions(self, [self.anatomy.last, self.contrast.dense[-1]])
 
     def decode(self, anatomy: Tensor, contrast: Tensor, image: Tensor) -> Tensor:
         """Codes (B, C, h, w) and (B or 1, C, 1, 1), or a map of any size that is stretched, and the slice -> slice."""
@@ -134,18 +125,3 @@ class PaperGenerator(nn.Module):
     def forward(self, image: Tensor, contrast: Tensor) -> Tensor:
         """Inference: slices (B, 1, H, W) and one contrast code; means only, so the same input gives the same output."""
         return self.decode(self.anatomy(image).mean, contrast, image)
-
-
-@torch.no_grad()
-def _initialise(generator: PaperGenerator) -> None:
-    """He for every layer: with PyTorch's default the signal shrinks layer by layer and the codes see no gradient.
-
-    Log-variances start low: codes are about 0.2 large, and with more noise than 0.01 they drown for thousands of steps.
-    """
-    for layer in generator.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-    for last in (generator.anatomy.last, generator.contrast.dense[-1]):
-        last.bias[last.out_channels // 2 :] = LOG_VARIANCE_START
-        last.weight[last.out_channels // 2 :] *= 0.1

@@ -107,19 +107,6 @@ def _average(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
     return torch.lerp(average, value, (1 - decay).to(average.dtype))
 
 
-def keep(file: Path, network: nn.Module, **figures: Any) -> None:
-    """A finished network and what was measured on it."""
-    _save_atomically({"weights": network.state_dict(), **figures}, file)
-
-
-def load_kept(file: Path, network: nn.Module) -> dict[str, Any]:
-    """Fill the network, ready for inference, and give back its figures."""
-    state = torch.load(file, weights_only=True)
-    network.load_state_dict(state.pop("weights"))
-    network.eval()
-    return state
-
-
 def _save_atomically(state: dict[str, Any], path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)

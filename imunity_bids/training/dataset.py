@@ -24,7 +24,6 @@ class Brain:
     volume: Tensor
     traits: dict[str, str] = field(default_factory=dict)
     zooms: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm
-    affine: np.ndarray | None = field(default=None, compare=False)  # of the volume, cut to the brain
 
 
 def load_brains(
@@ -58,9 +57,7 @@ def load_brains(
         used = np.argwhere(data > 0)
         box = tuple(slice(low, high + 1) for low, high in zip(used.min(0), used.max(0), strict=True))
         volume = torch.from_numpy(np.ascontiguousarray(data[box])).half()
-        brains.append(
-            Brain(path.name, names.index(site), volume, traits, image.header.get_zooms()[:3], image.slicer[box].affine)
-        )
+        brains.append(Brain(path.name, names.index(site), volume, traits, image.header.get_zooms()[:3]))
     return brains, names
 
 

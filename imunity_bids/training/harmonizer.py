@@ -10,7 +10,6 @@ has a weight, compares what is generated with truths.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,21 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from imunity_bids.errors import DataUnusable
-from imunity_bids.models.imunity import DARKEST, LEAST_ERROR, Architecture, Code, Contrast, Generator, Result
-from imunity_bids.models.quantiles import match
+from imunity_bids.models.imunity import LEAST_ERROR, Architecture, Code, Contrast, Generator, Result, after_curve
 from imunity_bids.training.biology import Feature
-from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
-from imunity_bids.training.losses import discriminator_loss, should_be
+from imunity_bids.training.checkpoints import autocast
+from imunity_bids.training.loop import (
+    AxisTraining,
+    train_axis,
+    update_discriminator,
+    update_generator,
+    update_site_head,
+)
+from imunity_bids.training.losses import should_be
 from imunity_bids.training.networks import Networks
 from imunity_bids.training.real_slices import RealBatch, RealSlices
-from imunity_bids.training.site_unlearning import accuracy, pretrain_site_head
 from imunity_bids.training.visit_batches import Batch, VisitBatches
-from imunity_bids.unlearning.losses import confusion_loss, domain_loss
-
-log = logging.getLogger(__name__)
+from imunity_bids.unlearning.losses import confusion_loss
 
 VALIDATION_BATCHES = 24
 BETAS = (0.9, 0.999)
@@ -54,22 +54,11 @@ class CurveWeights:
 
 
 @dataclass(frozen=True)
-class HarmonizerTraining:
-    """What decides the weights of one axis, and where they go."""
+class HarmonizerTraining(AxisTraining):
+    """What decides the weights of one axis of ours."""
 
-    output: Path
-    axis: str
     architecture: Architecture = field(default_factory=Architecture)
     weights: CurveWeights = field(default_factory=CurveWeights)
-    unlearn: bool = True
-    site_pretraining: int = 200  # updates of the site head alone, before unlearning begins
-    steps: int = 20_000
-    rate: float = 1e-3
-    every: int = 500
-    seed: int = 1
-    device: str = "cpu"
-    precision: str = "float32"
-    start: Path | None = None  # best.pt of another axis or run, or a bundle's safetensors
 
 
 class Data(NamedTuple):
@@ -91,56 +80,18 @@ class Forward(NamedTuple):
 
 
 def train_harmonizer(setup: HarmonizerTraining, data: Data, watch: Callable[[int], None] | None = None) -> Path:
-    """Train, or go on where a killed run stopped; returns the path of the best weights.
-
-    Parameters
-    ----------
-    watch
-        Called with the number of each batch, from 1, before it.
-
-    Raises
-    ------
-    DataUnusable
-        The training diverged, or its folder holds a run of an earlier version.
-    """
+    """The path of the best weights; see `train_axis`."""
     torch.manual_seed(setup.seed)
     networks = build_networks(setup, data)
-    if setup.start is not None:
-        networks.generator.load_state_dict(weights_to_start_with(setup.start))
-    average = moving_average(networks.generator)
-    run = Run(setup.output)
-    first, best = 0, float("inf")
-    if state := run.load():
-        networks.load(state)
-        average.load_state_dict(state["average"])
-        first, best = state["step"], state["best"]
-    elif networks.site_head is not None:
-        # a run that was killed in here begins here again
-        reached = pretrain_site_head(networks.site_head, _site_batches(networks, setup, data), setup.rate)
-        log.info("%s: accuracy of the site head before unlearning: %s", setup.axis, reached)
     examples = [data.held_out.batch(torch.Generator().manual_seed(number)) for number in range(VALIDATION_BATCHES)]
-    rows: list[dict[str, float]] = []
-    bar = tqdm(range(first + 1, setup.steps + 1), initial=first, total=setup.steps, desc=setup.axis, mininterval=5)
-    for step in bar:
-        if watch is not None:
-            watch(step)
-        torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
-        try:
-            rows.append(update(networks, setup, data, torch.Generator().manual_seed(setup.seed * 10**7 + step)))
-            average.update_parameters(networks.generator)
-            if step % setup.every and step != setup.steps:
-                continue
-            found = validate(average.module, examples, setup.device)
-        except FloatingPointError as error:
-            raise DataUnusable(
-                f"training diverged before step {step}: lower --rate, or train with --precision float32"
-            ) from error
-        run.record(step=step, **found, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
-        bar.write(f"{setup.axis} step {step}: " + ", ".join(f"{name} {value:.5f}" for name, value in found.items()))
-        rows.clear()
-        is_best, best = found["held_out"] < best, min(found["held_out"], best)
-        run.save(average, {"step": step, "best": best, **networks.state()}, best=is_best)
-    return setup.output / "best.pt"
+    return train_axis(
+        setup,
+        networks,
+        _site_batches(networks, setup, data),
+        lambda g: update(networks, setup, data, g),
+        lambda generator: validate(generator, examples, setup.device),
+        watch,
+    )
 
 
 def build_networks(setup: HarmonizerTraining, data: Data) -> Networks:
@@ -166,18 +117,14 @@ def update(networks: Networks, setup: HarmonizerTraining, data: Data, g: torch.G
     batch, real = _draw(setup, data, g)
     with autocast(setup.device, setup.precision):
         forward = run_batch(networks.generator, batch, real)
-    numbers = _update_site_head(networks, setup, real, forward.real) if networks.site_head is not None else {}
+    numbers = {}
+    if networks.site_head is not None:
+        numbers |= update_site_head(networks, setup, forward.real.anatomy.mean, real.site)
     with autocast(setup.device, setup.precision):
         losses = generator_losses(networks, setup.weights, batch, real, forward)
-    trained = ["generator", *(["biology"] if "biological" in losses else [])]
-    networks.advance(sum(getattr(setup.weights, name) * loss for name, loss in losses.items()), *trained)
-    numbers |= {name: loss.item() for name, loss in losses.items()}
+    numbers |= update_generator(networks, setup.weights, losses)
     if setup.weights.adversarial:
-        generated = forward.result.harmonized.detach()
-        with autocast(setup.device, setup.precision):
-            loss = discriminator_loss(networks.discriminator, batch.truth, generated)
-        networks.advance(loss, "discriminator")
-        numbers["discriminator"] = loss.item()
+        numbers |= update_discriminator(networks, setup, batch.truth, forward.result.harmonized)
     return numbers
 
 
@@ -205,7 +152,7 @@ def run_batch(generator: Generator, batch: Batch, real: RealBatch | None = None)
     aims = generator.curve(own, wanted).float()
     if not aims.isfinite().all():
         raise FloatingPointError("the curves are not finite")
-    curved = match(batch.values[batch.source], own.quantiles, aims).clamp(DARKEST, 1)
+    curved = after_curve(batch.values[batch.source], own.quantiles, aims)
     result = _slices(generator, batch, own, wanted, aims)
     of_real = None
     if real is not None:
@@ -217,7 +164,7 @@ def run_batch(generator: Generator, batch: Batch, real: RealBatch | None = None)
 def _slices(generator: Generator, batch: Batch | RealBatch, own: Contrast, wanted: Contrast, aims: Tensor) -> Result:
     """Slices of a batch through curve and local curves; contrasts and `aims`, quantiles (P, Q), are those of pairs."""
     image, pair = batch.image, batch.pair
-    curved = match(image.flatten(1), own.quantiles[pair], aims[pair]).clamp(DARKEST, 1).reshape(image.shape)
+    curved = after_curve(image.flatten(1), own.quantiles[pair], aims[pair]).reshape(image.shape)
     return generator(image, curved * (image > 0), batch.places, own.code[pair], wanted.code[pair])
 
 
@@ -248,20 +195,10 @@ def generator_losses(
 def _site_batches(networks: Networks, setup: HarmonizerTraining, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
     """Codes of real slices by the encoder as it is, and their sites; by other random numbers than the training's."""
     for step in range(setup.site_pretraining):
-        batch, real = _draw(setup, data, torch.Generator().manual_seed(setup.seed * 10**7 - 1 - step))
+        batch, real = _draw(setup, data, setup.random(-1 - step))
         with torch.no_grad():
             features = run_batch(networks.generator, batch, real).real.anatomy.mean
         yield features, real.site
-
-
-def _update_site_head(
-    networks: Networks, setup: HarmonizerTraining, real: RealBatch, result: Result
-) -> dict[str, float]:
-    with autocast(setup.device, setup.precision):
-        logits = networks.site_head(result.anatomy.mean.detach())
-        loss = domain_loss(logits, real.site)
-    networks.advance(loss, "site_head")
-    return {"site": loss.item(), "site_accuracy": accuracy(logits, real.site)}
 
 
 def _draw(setup: HarmonizerTraining, data: Data, g: torch.Generator) -> tuple[Batch, RealBatch | None]:
@@ -284,7 +221,7 @@ def validate(generator: Generator, examples: list[Batch], device: str = "cpu") -
         result = run_batch(generator, batch).result
         inside, pair = batch.image > 0, batch.pair
         quantiles = (batch.quantiles[batch.source[pair]], batch.quantiles[batch.target[pair]])
-        matched = match(batch.image.flatten(1), *quantiles).clamp(DARKEST, 1).reshape(batch.image.shape)
+        matched = after_curve(batch.image.flatten(1), *quantiles).reshape(batch.image.shape)
         images = {
             "held_out": result.harmonized,
             "curve_only": result.curved,

@@ -56,19 +56,15 @@ class RealSlices:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=g)))
         pair = torch.arange(len(chosen)).repeat_interleave(PAIR_SLICES)
         seen = [code_slices(self.stacks[n], self.scans[n], rng) for n in chosen.tolist()]
-        images, places = [], []
-        for brain in chosen[pair].tolist():
-            stack, number = self.stacks[brain], draw_slice(self.stacks[brain], rng)
-            images.append(stack.image(self.scans[brain][stack.voxels(number)], number))
-            places.append(stack.places(number))
+        drawn = [draw_slice(self.stacks[brain], self.scans[brain], rng) for brain in chosen[pair].tolist()]
         return RealBatch(
             code_slices=torch.stack([slices for slices, _ in seen]),
             code_places=torch.stack([where for _, where in seen]),
             quantiles=self.quantiles[chosen],
             target=target,
             pair=pair,
-            image=torch.stack(images)[:, None],
-            places=torch.stack(places),
+            image=torch.stack([image for _, image, _ in drawn])[:, None],
+            places=torch.stack([where for _, _, where in drawn]),
             site=self.site[chosen[pair]],
             brain=chosen[pair],
         )

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from imunity_bids.models.card import AXES
-from imunity_bids.models.imunity import CODE_STEP, DARKEST, box_places, slice_places
+from imunity_bids.models.imunity import CODE_STEP, DARKEST, RIM, box_places, slice_places
 from imunity_bids.simulation.visit_volumes import SHAPE, Coarse, Visits, target_levels
 
 SCANNERS = 5  # of a batch; two persons are scanned on each
 CODE_SLICES = 6  # of a volume, that the contrast encoder sees
 CURVE_VOXELS = 1000  # of a volume, at which the curve for the whole brain is judged
 LOCAL_PAIRS, PAIR_SLICES = 6, 2  # that the local curves learn from, and slices of each
-RIM = 4  # slices at the ends of a brain that are left out
 
 
 class Batch(NamedTuple):
@@ -106,11 +105,11 @@ class VisitBatches:
         for pair in pairs.tolist():
             who = int(source[pair])
             stack = stacks[who]
-            number = draw_slice(stack, rng)
-            at = stack.voxels(number)
-            images.append(stack.image(scans[who][at], number))
-            truths.append(stack.image(stack.truth(at, levels[pair], resolution[pair]), number))
-            places.append(stack.places(number))
+            number, image, place = draw_slice(stack, scans[who], rng)
+            truth = stack.truth(stack.voxels(number), levels[pair], resolution[pair])
+            images.append(image)
+            truths.append(stack.image(truth, number))
+            places.append(place)
         return Batch(
             code_slices=torch.stack([images for images, _ in seen]),
             code_places=torch.stack([places for _, places in seen]),
@@ -126,9 +125,10 @@ class VisitBatches:
         )
 
 
-def draw_slice(stack: Stack, rng: np.random.Generator) -> int:
-    """Number of a slice of the brain."""
-    return int(rng.integers(stack.first + RIM, stack.last + 1 - RIM))
+def draw_slice(stack: Stack, scan: np.ndarray, rng: np.random.Generator) -> tuple[int, Tensor, Tensor]:
+    """A slice of a brain: its number, its image (H, W), and where its pixels are, (3, H, W)."""
+    number = int(rng.integers(stack.first + RIM, stack.last + 1 - RIM))
+    return number, stack.image(scan[stack.voxels(number)], number), stack.places(number)
 
 
 def code_slices(stack: Stack, scan: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from imunity_bids.models.imunity import (
     Code,
     Contrast,
     Generator,
+    after_curve,
     box_places,
     look_up,
     slice_places,
@@ -45,7 +46,8 @@ def test_it_starts_as_histogram_matching(generator: Generator, slices: torch.Ten
     """Weights of the last layers are 0.001 to 0.002: a thousandth of the intensity, not a hundredth."""
     own = contrast(slices, generator)
     wanted = Contrast(own.code.flip(0), own.quantiles.flip(0) ** 1.3)
-    curved = generator.curved(slices.flatten(1), own, wanted).reshape(slices.shape) * (slices > 0)
+    aims = generator.curve(own, wanted)
+    curved = after_curve(slices.flatten(1), own.quantiles, aims).reshape(slices.shape) * (slices > 0)
     matched = match(slices.flatten(1), own.quantiles, wanted.quantiles).reshape(slices.shape) * (slices > 0)
     result = generator(slices, curved, torch.zeros(2, 3, 32, 48), own.code, wanted.code)
     assert (curved - matched).abs().max() < 0.002

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.training.checkpoints import Run, keep, load_kept, moving_average, weights_to_start_with
+from imunity_bids.training.checkpoints import Run, moving_average, weights_to_start_with
 
 
 class Counter(nn.Module):
@@ -80,11 +80,3 @@ def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     torch.save({"step": 3, "average": {"weight": torch.ones(1)}, "rows": [], "seconds": 1.0}, tmp_path / "last.pt")
     with pytest.raises(DataUnusable, match="earlier version"):
         Run(tmp_path).load()
-
-
-def test_a_kept_network_comes_back_with_its_figures(tmp_path: Path) -> None:
-    network, empty = nn.Linear(2, 1), nn.Linear(2, 1)
-    keep(tmp_path / "network.pt", network, error=0.25)
-    assert load_kept(tmp_path / "network.pt", empty) == {"error": 0.25}
-    assert torch.equal(empty.weight, network.weight)
-    assert not empty.training

@@ -53,8 +53,8 @@ def toy_plan(output: Path, **changes: object) -> PaperTraining:
     plain = PaperTraining(
         output,
         "axial",
-        PaperArchitecture(width=4),
-        PRESETS["code"],
+        architecture=PaperArchitecture(width=4),
+        weights=PRESETS["code"],
         steps=8,
         batch=4,
         crop=32,
@@ -93,5 +93,5 @@ def toy_data(folder: Path, sites: int = 0, features: tuple[Feature, ...] = ()) -
 def toy_setup(output: Path, **changes: object) -> HarmonizerTraining:
     """Eight steps of a tiny generator of our kind, with `changes`."""
     shape = Architecture(width=4, code=8, hidden=16)
-    plain = HarmonizerTraining(output, "axial", shape, steps=8, every=4, rate=2e-3, site_pretraining=2)
+    plain = HarmonizerTraining(output, "axial", architecture=shape, steps=8, every=4, rate=2e-3, site_pretraining=2)
     return replace(plain, **changes)
