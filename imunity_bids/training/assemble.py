@@ -24,7 +24,7 @@ from imunity_bids.training.checkpoints import Run, weights_to_start_with
 from imunity_bids.training.dataset import Brain
 from imunity_bids.training.harmonizer import Data, HarmonizerTraining, train_harmonizer
 from imunity_bids.training.paper import PaperTraining, train_paper
-from imunity_bids.training.persons import make_persons
+from imunity_bids.training.persons import content_of, make_persons
 from imunity_bids.training.real_slices import RealSlices
 from imunity_bids.training.visit_batches import VisitBatches
 
@@ -107,7 +107,7 @@ def train_bundle(
 def _simulate(plan: BundleTraining, brains: list[Brain], held_out: list[Brain]) -> tuple[_Simulated, _Simulated]:
     """Persons and their visits, to learn from and to validate on; what is in the run's folder is read."""
     output, seed = plan.axes.output, plan.axes.seed
-    chosen = digest([[brain.name for brain in brains], plan.visits, seed])[:12]
+    chosen = digest([[content_of(brain) for brain in (*brains, *held_out)], plan.visits, seed])[:12]
     parts = ((brains, plan.visits, chosen, seed), (held_out, VALIDATION_VISITS, f"{chosen}-held-out", seed + 1))
     simulated = []
     for part, count, name, number in parts:

@@ -24,7 +24,7 @@ def make_persons(brains: list[Brain], folder: Path, jobs: int = 1) -> list[Coars
 
 
 def _person(brain: Brain, folder: Path) -> Coarse:
-    content = _content(brain)
+    content = content_of(brain)
     file = folder / f"{content}.npz"
     if file.exists():
         with np.load(file) as stored:
@@ -39,7 +39,7 @@ def _person(brain: Brain, folder: Path) -> Coarse:
     return made
 
 
-def _content(brain: Brain) -> str:
+def content_of(brain: Brain) -> str:
     """Hash of intensities, shape and voxel size: two sites may have a sub-01 each, and one brain two names."""
     values = brain.volume.contiguous().numpy()
     about = f"{values.shape} {values.dtype} {[float(zoom) for zoom in brain.zooms]}"

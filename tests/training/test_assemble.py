@@ -153,3 +153,18 @@ def test_fine_tuning_starts_every_axis_from_its_own(tmp_path: Path, few: None) -
     for axis in AXES:
         for name, value in before.generators[axis].state_dict().items():  # kept in half precision
             torch.testing.assert_close(after.generators[axis].state_dict()[name], value, atol=1e-3, rtol=0)
+
+
+def test_visits_of_other_brains_with_the_same_names_are_made_anew(tmp_path: Path, few: None) -> None:
+    """A dataset that was preprocessed again: scans of the first would lie at the voxels of other persons."""
+    known, again = persons(2), persons(4)[2:]
+    renamed = [replace(brain, name=old.name) for brain, old in zip(again, known, strict=True)]
+    plan = BundleTraining(toy_setup(tmp_path), visits=12)
+    first, second = (assemble._simulate(plan, brains, brains)[0] for brains in (known, renamed))
+    assert len(list((tmp_path / "visits").iterdir())) == 4  # to learn from and to validate on, of both
+    lengths = [np.diff(simulated.visits.start) for simulated in (first, second)]
+    for simulated, length in zip((first, second), lengths, strict=True):
+        own = [len(simulated.persons[number].where) for number in simulated.visits.person.tolist()]
+        np.testing.assert_array_equal(length, own)
+        assert len(simulated.visits.values) == sum(own)
+    assert not np.array_equal(first.visits.quantiles, second.visits.quantiles)
