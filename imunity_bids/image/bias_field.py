@@ -75,7 +75,7 @@ def unbiased(image: nib.Nifti1Image, mask: np.ndarray, white: np.ndarray | None,
 
 def overlaps(mask: np.ndarray, template: Template) -> bool:
     """True where a brain mask (bool) in template space lies so well on the template's that it says where things are."""
-    return 2 * (mask & template.mask).sum() >= OVERLAP * (mask.sum() + template.mask.sum())
+    return template.overlap(mask) >= OVERLAP
 
 
 def white_map(template: Template, image: nib.Nifti1Image, backward: Path) -> np.ndarray:

@@ -47,6 +47,10 @@ class Template:
         low, high = np.array(CORE) * white_stripe(data, self.mask).peak
         return ndimage.binary_erosion((data > low) & (data < high) & self.mask)
 
+    def overlap(self, mask: np.ndarray) -> float:
+        """Dice of the template's mask and a brain mask (bool) on its grid."""
+        return float(2 * (mask & self.mask).sum() / (mask.sum() + self.mask.sum()))
+
     def core_on(self, image: nib.Nifti1Image) -> np.ndarray | None:
         """The white core on the grid of an image that was cut out of this space; None where it is on another grid."""
         offset = np.linalg.inv(self.brain.affine) @ image.affine

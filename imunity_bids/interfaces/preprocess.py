@@ -113,7 +113,7 @@ class Register(Interface):
         moved = apply(data * mask, image, template.brain, forward, "linear")
         inside = apply(mask.astype(np.float32), image, template.brain, forward, "linear") > 0.5
         both = inside & template.mask
-        overlap = float(2 * both.sum() / (inside.sum() + template.mask.sum()))
+        overlap = template.overlap(inside)
         return {
             "mask": save(folder / "template_mask.nii", inside.astype(np.uint8), template.brain),
             "forward": str(forward),
