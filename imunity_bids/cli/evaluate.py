@@ -52,6 +52,10 @@ def _add_travelers(commands: argparse._SubParsersAction) -> None:
         "--sources", type=int, default=0, metavar="N",
         help="of every person so many random scanners, each to two others and to itself (default: all ways)",
     )  # fmt: skip
+    parser.add_argument(
+        "--references", type=int, default=0, metavar="N",
+        help="so many other persons on the target scanner are the reference, for every method (default: all others)",
+    )  # fmt: skip
     parser.add_argument("--model", default="imunity", help="bundle: name or folder")
     parser.add_argument("--seed", type=int, default=1, help="of the visits")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -127,7 +131,7 @@ def _travelers(options: argparse.Namespace) -> None:
         paths = travelers.brains_below(options.brains, options.include)
         scanners = travelers.scanners_named(options.scanners)
         summary = travelers.evaluate_travelers(
-            paths, model, options.output, options.seed, options.jobs, scanners, options.sources
+            paths, model, options.output, options.seed, options.jobs, scanners, options.sources, options.references
         )
         plot_travelers(options.output)
         print(json.dumps(summary, indent=2))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from skimage.exposure import match_histograms
 from skimage.filters import threshold_multiotsu
 from sklearn.isotonic import IsotonicRegression
 
 LANDMARKS = (1, *range(10, 100, 10), 99)  # percentiles; Shah 2011
 
 
-def histogram_matching(brain: np.ndarray, mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Give the brain the intensity distribution of a reference brain (nonzero where it is brain)."""
-    return _inside(mask, match_histograms(brain[mask], reference[reference > 0]))
+def histogram_matching(brain: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> np.ndarray:
+    """Give the brain the mean quantiles of reference brains (nonzero where they are brain)."""
+    return matching_to(brain, mask, np.mean([np.percentile(r[r > 0], range(101)) for r in references], axis=0))
 
 
 def matching_to(brain: np.ndarray, mask: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
@@ -33,9 +32,9 @@ def nyul_to(brain: np.ndarray, mask: np.ndarray, standard: np.ndarray) -> np.nda
     return _inside(mask, _through(own, standard, brain[mask]))
 
 
-def tissue_curve(brain: np.ndarray, mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """One monotone curve for the whole brain, through the means of three Otsu classes of brain and reference."""
-    own, aim = _tissue_means(brain[mask]), _tissue_means(reference[reference > 0])
+def tissue_curve(brain: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> np.ndarray:
+    """One monotone curve for the whole brain, through the means of three Otsu classes of brain and references."""
+    own, aim = _tissue_means(brain[mask]), np.mean([_tissue_means(r[r > 0]) for r in references], axis=0)
     return _inside(mask, _through(np.append(0, own), np.append(0, aim), brain[mask]))
 
 

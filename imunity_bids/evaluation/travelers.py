@@ -1,6 +1,6 @@
 """Evaluation with traveling subjects: persons on simulated scanners, every direction, beside the baselines.
 
-The reference is always a scan of ANOTHER person on the target scanner: one's own would give the anatomy away.
+The reference is always made of OTHER persons on the target scanner: one's own scan would give the anatomy away.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from imunity_bids.errors import InputMissing, Usage
 from imunity_bids.evaluation import baselines
 from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
 from imunity_bids.harmonize.inference import Compute, harmonize, intensity_quantiles
-from imunity_bids.harmonize.references import reference_scan
-from imunity_bids.hashes import sha256
+from imunity_bids.harmonize.references import reference_of
+from imunity_bids.hashes import digest, sha256
 from imunity_bids.image.template import white_core_of
 from imunity_bids.metrics import similarity
 from imunity_bids.models.bundle import load_bundle
@@ -30,7 +30,7 @@ from imunity_bids.simulation.visits import perfect, relative_t1, visit
 OURS = "imunity"
 CURVE = "imunity, its curve alone"
 BOUND = "best curve (knows the truth)"
-FLOOR = "reference's tissue levels, even and without noise"  # what a reference of another person can tell at most
+FLOOR = "reference's tissue levels, even and without noise"  # what a reference of other persons can tell at most
 TRUTH = "the truth itself"  # a perfect answer, for the scores that do not compare with the truth
 EVERY = 50  # voxels of which one is taken for the rank correlation of the uncertainty
 
@@ -79,6 +79,7 @@ def evaluate_travelers(
     jobs: int = 1,
     scanners: tuple[Scanner, ...] = SCANNERS,
     sources: int = 0,
+    references: int = 0,
 ) -> dict[str, object]:
     """All scores into `output`: travelers.tsv (a line per image and method), sites.tsv, travelers.json.
 
@@ -96,19 +97,23 @@ def evaluate_travelers(
         Where every person is scanned.
     sources
         Of every person so many random scanners are travelled from, each to two others and to itself; 0: all ways.
+    references
+        So many other persons on the target scanner are the reference, of every method; 0: all others.
     """
     output.mkdir(parents=True, exist_ok=True)
     parallel = Parallel(n_jobs=jobs, verbose=5)
     names = [f"{path.name.split('_')[0]}-{sha256(path)[:8]}" for path in brains]
+    others = [[n for n in range(len(brains)) if n != own][: references or None] for own in range(len(brains))]
+    shown = [[names[n] for n in numbers] for numbers in others]  # as the reference of each person
     files = parallel(
-        delayed(_make_visits)(path, name, names[0 if number else 1], output / "visits", seed, scanners)
-        for number, (path, name) in enumerate(zip(brains, names, strict=True))
+        delayed(_make_visits)(path, name, who, output / "visits", seed, scanners)
+        for path, name, who in zip(brains, names, shown, strict=True)
     )
     done = parallel(
         delayed(_score_person)(
-            file, files[:index] + files[index + 1 :], names[index], model, _ways(scanners, sources, seed + index)
+            file, [files[n] for n in others[own]], names[own], shown[own], model, _ways(scanners, sources, seed + own)
         )
-        for index, file in enumerate(files)
+        for own, file in enumerate(files)
     )
     table = pd.DataFrame([row for rows, _ in done for row in rows])
     features = pd.DataFrame([row for _, rows in done for row in rows])
@@ -121,6 +126,7 @@ def evaluate_travelers(
         "persons": [str(path.name) for path in brains],
         "scanners": [scanner.name for scanner in scanners],
         "sources": sources,
+        "references": len(others[0]),
     }
     (output / "travelers.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
@@ -195,7 +201,7 @@ def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
             np.asarray(nib.load(path).dataobj, np.float32) for path in (row.source, row.target, row.reference)
         )
         mask = (source > 0) & (target > 0)
-        ours = harmonize(source, mask, bundle, reference_scan(reference, bundle), Compute())
+        ours = harmonize(source, mask, bundle, reference_of([reference], bundle), Compute())
         images = {"raw": source, **_baselines(source, mask, [reference]), OURS: ours.image}
         rows += [
             {"pair": number, "method": name, **_scores(image, target, source, mask)} for name, image in images.items()
@@ -206,13 +212,16 @@ def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
     return table
 
 
-def _make_visits(path: Path, name: str, reference: str, folder: Path, seed: int, scanners: tuple[Scanner, ...]) -> Path:
+def _make_visits(
+    path: Path, name: str, references: list[str], folder: Path, seed: int, scanners: tuple[Scanner, ...]
+) -> Path:
     """Scans and truths of a person on all scanners, cropped to the brain; a file that has them all is left as it is.
 
-    `reference` is the name of the person whose scan will be the reference: what it can tell at most is kept, too.
+    `references` are the names of the persons whose scans will be the reference: what they can tell at most is kept, too.
     """
     file = folder / f"{name}_seed-{seed}.npz"
-    if file.exists() and _holds_all(file, scanners):
+    floor = _floor(references)
+    if file.exists() and _holds_all(file, scanners, floor):
         return file
     brain = nib.load(path)
     mask_path = path.with_name(path.name.replace("desc-preproc_T1w", "desc-brain_mask"))
@@ -222,10 +231,10 @@ def _make_visits(path: Path, name: str, reference: str, folder: Path, seed: int,
     cut = brain.slicer[box]
     person = take_apart(name, cut, mask, white_core_of(path.name, cut))
     arrays = {"mask": mask}
+    scatter = np.mean([relative_t1(reference, seed) for reference in references], axis=0)
     for scanner in scanners:
         scan, truth = visit(person, scanner, seed)
-        floor = np.clip(perfect(person, scanner, relative_t1(reference, seed)), 0, 1)
-        volumes = {"scan": scan, "truth": truth, "floor": floor}
+        volumes = {"scan": scan, "truth": truth, floor: np.clip(perfect(person, scanner, scatter), 0, 1)}
         arrays |= {f"{scanner.name}/{kind}": volume.astype(np.float16) for kind, volume in volumes.items()}
     folder.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(".tmp.npz")
@@ -234,9 +243,14 @@ def _make_visits(path: Path, name: str, reference: str, folder: Path, seed: int,
     return file
 
 
-def _holds_all(file: Path, scanners: tuple[Scanner, ...]) -> bool:
+def _floor(references: list[str]) -> str:
+    """Name of the volumes that say what these persons can tell at most."""
+    return f"floor-{digest(references)[:8]}"
+
+
+def _holds_all(file: Path, scanners: tuple[Scanner, ...], floor: str) -> bool:
     with np.load(file) as stored:
-        return all(f"{scanner.name}/floor" in stored for scanner in scanners)
+        return all(f"{scanner.name}/{floor}" in stored for scanner in scanners)
 
 
 def _load(file: Path, scanner: str, kind: str) -> np.ndarray:
@@ -246,9 +260,12 @@ def _load(file: Path, scanner: str, kind: str) -> np.ndarray:
 
 
 def _score_person(
-    file: Path, others: list[Path], name: str, model: Path, ways: dict[str, list[str]]
+    file: Path, others: list[Path], name: str, shown: list[str], model: Path, ways: dict[str, list[str]]
 ) -> tuple[list[dict], list[dict]]:
-    """Rows of scores for every source and its targets, and of features for what was sent to the first target."""
+    """Rows of scores for every source and its targets, and of features for what was sent to the first target.
+
+    `others` are the visits of the persons `shown` as the reference.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -258,16 +275,16 @@ def _score_person(
     targets = {target for ends in ways.values() for target in ends}
     truths = {target: _load(file, target, "truth") for target in targets}
     references = {target: [_load(other, target, "scan") for other in others] for target in targets}
-    codes = {target: reference_scan(scans[0], bundle) for target, scans in references.items()}
+    contrasts = {target: reference_of(scans, bundle) for target, scans in references.items()}
     for source, ends in ways.items():
         scan, before = _load(file, source, "scan"), None
         for target in ends:
             truth = truths[target]
-            ours = harmonize(scan, mask, bundle, codes[target], Compute())
+            ours = harmonize(scan, mask, bundle, contrasts[target], Compute())
             images = {"raw": scan, **_baselines(scan, mask, references[target]), OURS: ours.image}
             if ours.curved is not None:
                 images[CURVE] = ours.curved
-            images |= {BOUND: baselines.best_curve(scan, mask, truth), FLOOR: _load(file, target, "floor")}
+            images |= {BOUND: baselines.best_curve(scan, mask, truth), FLOOR: _load(file, target, _floor(shown))}
             about = {"person": name, "source": source, "target": target}
             for method, image in images.items():
                 rows.append({**about, "method": method, **_scores(image, truth, scan, mask)})
@@ -292,11 +309,11 @@ def _score_person(
 
 
 def _baselines(scan: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """The same, first reference for all but Nyúl, which learns from all of them."""
+    """Each with the same references."""
     return {
-        "histogram matching": baselines.histogram_matching(scan, mask, references[0]),
+        "histogram matching": baselines.histogram_matching(scan, mask, references),
         "Nyúl": baselines.nyul(scan, mask, references),
-        "tissue curve": baselines.tissue_curve(scan, mask, references[0]),
+        "tissue curve": baselines.tissue_curve(scan, mask, references),
     }
 
 

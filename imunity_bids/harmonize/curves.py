@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from imunity_bids.harmonize.slices import Compute, from_slices, pad_to_multiple, to_slices
 from imunity_bids.models.card import AXES
@@ -14,10 +13,12 @@ from imunity_bids.models.imunity import (
     CODE_STEP,
     DARKEST,
     LEAST_ERROR,
+    QUARTER,
     RIM,
     Contrast,
     Generator,
     after_curve,
+    anchored,
     box_places,
     look_up,
     slice_places,
@@ -26,7 +27,6 @@ from imunity_bids.models.quantiles import quantiles
 
 FINE = 1025  # intensities at which the curve for the whole brain is tabulated
 SLAB = 16  # slices of full resolution that are done at once: what lies in the processor's cache
-QUARTER = 4  # local curves come at a quarter of the coarse resolution
 
 
 def coarse_quantiles(brain: np.ndarray) -> Tensor:
@@ -77,9 +77,7 @@ def harmonize_axis(
 
 def at_full_resolution(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Every second voxel -> all of them, linear, (X, Y, Z)."""
-    size = [COARSE * n for n in volume.shape]
-    full = F.interpolate(torch.from_numpy(volume)[None, None], size=size, mode="trilinear")[0, 0]
-    return full.numpy()[tuple(slice(n) for n in shape)]
+    return anchored(torch.from_numpy(volume)[None, None], COARSE, shape)[0, 0].numpy()
 
 
 def _coarse(brain: np.ndarray) -> np.ndarray:
@@ -121,7 +119,7 @@ def _maps(
         curved = _apply(curve.to(compute.device), image)
         with compute.autocast():
             change, error, _ = generator.maps(image, curved, place, *(code.expand(len(image), -1) for code in codes))
-        error = F.interpolate(error, size=image.shape[-2:], mode="bilinear")
+        error = anchored(error, QUARTER, image.shape[-2:])
         changes.append(change.cpu())
         errors.append((look_up(error, curved).exp() - LEAST_ERROR).clamp(min=0)[:, 0, :height, :width].cpu())
     return torch.cat(changes), torch.cat(errors)
@@ -132,12 +130,11 @@ def _with_local_change(curved: np.ndarray, change: Tensor, axis: str) -> np.ndar
     slices = to_slices(curved, axis)
     count, (height, width) = len(slices), slices.shape[-2:]
     flat = change.flatten(1).T[None]  # along the axis first, where the maps are small
-    fine = F.interpolate(flat, size=COARSE * len(change), mode="linear")[0].T[:count]
+    fine = anchored(flat, COARSE, [count])[0].T
     fine = fine.reshape(count, *change.shape[1:])
-    size = [QUARTER * COARSE * n for n in change.shape[-2:]]
     harmonized = torch.empty_like(slices)
     for start in range(0, count, SLAB):
         part = slices[start : start + SLAB]
-        local = F.interpolate(fine[start : start + SLAB], size=size, mode="bilinear")[..., :height, :width]
+        local = anchored(fine[start : start + SLAB], QUARTER * COARSE, [height, width])
         harmonized[start : start + SLAB] = (part + look_up(local, part)).clamp(DARKEST, 1) * (part > 0)
     return from_slices(harmonized, axis)

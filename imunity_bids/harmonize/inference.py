@@ -20,7 +20,7 @@ from imunity_bids.harmonize.slices import (
 )
 from imunity_bids.models.bundle import Bundle, Reference
 from imunity_bids.models.card import AXES
-from imunity_bids.models.imunity import Contrast, Generator
+from imunity_bids.models.imunity import Contrast, Generator, one_scan
 from imunity_bids.models.paper import PaperGenerator
 from imunity_bids.models.quantiles import quantiles
 
@@ -85,8 +85,9 @@ def _by_curves(
     parts = []
     for axis in AXES:
         generator = bundle.generators[axis]
-        own = Contrast(curves.contrast_code(brain, known, generator, axis, OWN_SLICES), known[None])
-        wanted = Contrast(reference.codes[axis], reference.quantiles[None])
+        own = one_scan(curves.contrast_code(brain, known, generator, axis, OWN_SLICES), known[None])
+        brains = torch.tensor([[float(reference.brains)]])
+        wanted = Contrast(reference.codes[axis], reference.quantiles[None], brains)
         parts.append(curves.harmonize_axis(brain, generator, axis, own, wanted, compute))
     curved, harmonized, errors = zip(*parts, strict=True)
     image, after_curve = median_of_three(*harmonized), median_of_three(*curved)

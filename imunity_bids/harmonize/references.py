@@ -27,18 +27,19 @@ def make_reference(
     quantiles = torch.stack([intensity_quantiles(volume, mask) for volume, mask in brains]).mean(dim=0)
     mean = {axis: torch.stack([code[axis] for code in codes]).mean(dim=0) for axis in AXES}
     noise = float(np.mean([white_noise(volume, mask) for volume, mask in brains]))
-    return Reference(label, kind, sha256, mean, quantiles, noise)
+    return Reference(label, kind, sha256, mean, quantiles, noise, len(brains))
 
 
-def reference_scan(brain: np.ndarray, bundle: Bundle) -> Reference:
-    """Another person's scan as the reference; `brain` is 0 outside the mask."""
-    return make_reference("traveler", "file", "", [(brain, brain > 0)], bundle, REFERENCE_SLICES)
+def reference_of(brains: list[np.ndarray], bundle: Bundle) -> Reference:
+    """Scans of other persons as the reference; brains are 0 outside their masks."""
+    return make_reference("travelers", "file", "", [(brain, brain > 0) for brain in brains], bundle, REFERENCE_SLICES)
 
 
 def save_reference(reference: Reference, path: Path) -> None:
     """As safetensors; label, kind and hash in its metadata."""
     tensors = {axis: code.contiguous() for axis, code in reference.codes.items()}
-    tensors |= {"quantiles": reference.quantiles, "noise": torch.tensor([reference.noise])}
+    numbers = {"noise": torch.tensor([reference.noise]), "brains": torch.tensor([reference.brains])}
+    tensors |= {"quantiles": reference.quantiles, **numbers}
     save_file(tensors, path, {"label": reference.label, "kind": reference.kind, "sha256": reference.sha256})
 
 
@@ -46,5 +47,11 @@ def load_reference(path: Path) -> Reference:
     """Inverse of `save_reference`."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        quantiles, noise = tensors.pop("quantiles"), float(tensors.pop("noise"))
-        return Reference(codes=tensors, quantiles=quantiles, noise=noise, **file.metadata())
+        known = {name: tensors.pop(name) for name in ("quantiles", "noise", "brains")}
+        return Reference(
+            codes=tensors,
+            quantiles=known["quantiles"],
+            noise=float(known["noise"]),
+            brains=int(known["brains"]),
+            **file.metadata(),
+        )

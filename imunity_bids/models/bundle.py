@@ -37,6 +37,7 @@ class Reference:
     codes: dict[str, Tensor]  # per axis: (1, C), of the paper's generators (1, C, 1, 1)
     quantiles: Tensor  # of the intensities inside the brain at 0, 1, …, 100 %
     noise: float = math.nan  # standard deviation in white matter; NaN: not known
+    brains: int = 1  # that it is the mean of
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
             codes={axis: stored[f"{label}/{axis}"] for axis in AXES},
             quantiles=stored[f"{label}/quantiles"],
             noise=float(stored[f"{label}/noise"]),
+            brains=int(stored[f"{label}/brains"]),
         )
         for label in card["references"]
     }
@@ -111,6 +113,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     tensors = {f"{label}/{axis}": r.codes[axis] for label, r in references.items() for axis in AXES}
     tensors |= {f"{label}/quantiles": r.quantiles for label, r in references.items()}
     tensors |= {f"{label}/noise": torch.tensor([r.noise]) for label, r in references.items()}
+    tensors |= {f"{label}/brains": torch.tensor([r.brains]) for label, r in references.items()}
     hashes["references"] = save_weights(folder / "references.safetensors", tensors, half=False)
     architecture = describe_generator(generators[AXES[0]])
     full = {**bundle.card, "architecture": architecture, "references": sorted(references), "sha256": hashes}

@@ -23,11 +23,13 @@ from imunity_bids.models.quantiles import STEPS, match
 CENTRE, SPREAD = 0.55, 0.15  # of the intensities in a brain
 DARKEST = 0.004  # inside the brain, so that the brain can be told from the background
 COARSE = 2  # the networks see every so many voxels
+QUARTER = 4  # local curves lie at every so many of these
 RIM = 4  # of these slices at each end of a brain show too little of it
 CODE_STEP = 2  # and the contrast encoder every so many of these in each slice
 CHANGE = 0.1  # scale of what the network adds to histogram matching
 LEAST_ERROR = 0.002  # added to errors before their logarithm is taken
 TYPICAL_ERROR = 0.03
+MANY = 4.0  # brains in a reference that leave little of single persons in it; more are never seen in training
 PLACES = 3  # channels that say where in the brain's box a pixel lies
 LOG_VARIANCE_START = -10.0
 HEAD_STD = 0.002
@@ -70,10 +72,16 @@ class Code(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """What is known of the contrast of a scan."""
+    """What is known of the contrast of a scan, or of several that were averaged."""
 
     code: Tensor  # (B, C)
     quantiles: Tensor  # (B, Q)
+    brains: Tensor  # that were averaged, (B, 1) float
+
+
+def one_scan(code: Tensor, quantiles: Tensor) -> Contrast:
+    """Contrast of single scans: codes (B, C) and quantiles (B, Q)."""
+    return Contrast(code, quantiles, torch.ones_like(quantiles[:, :1]))
 
 
 def box_places(first: Sequence[int], last: Sequence[int], sizes: Sequence[int]) -> list[Tensor]:
@@ -141,20 +149,22 @@ class GlobalCurve(nn.Module):
     """What the quantiles of a brain would be on the reference's scanner.
 
     Plain matching gives a brain the reference's histogram, and with it the volumes of another person's tissues. The
-    network starts from that and learns what to change, from both contrasts.
+    network starts from that and learns what to change, from both contrasts: the less, the more brains the reference is
+    the mean of.
     """
 
     def __init__(self, architecture: Architecture):
         super().__init__()
         width = architecture.hidden
-        sizes = (2 * (STEPS + architecture.code), width, width, width)
+        sizes = (2 * (STEPS + architecture.code) + 1, width, width, width)
         hidden = [part for i, o in pairwise(sizes) for part in (nn.Linear(i, o), nn.GELU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, STEPS))
 
     def forward(self, own: Contrast, wanted: Contrast) -> Tensor:
         """Quantiles (B, Q), in order, in [0, 1]."""
         seen = [(contrast.quantiles - CENTRE) / SPREAD for contrast in (own, wanted)]
-        change = self.layers(torch.cat([*seen, own.code, wanted.code], dim=1))
+        unsure = 1 / wanted.brains.clamp(max=MANY)
+        change = self.layers(torch.cat([*seen, own.code, wanted.code, unsure], dim=1))
         return (wanted.quantiles + CHANGE * change).cummax(dim=1).values.clamp(0, 1)
 
 
@@ -217,6 +227,20 @@ def look_up(curves: Tensor, image: Tensor) -> Tensor:
     return torch.lerp(curves.gather(1, index), curves.gather(1, index + 1), share)
 
 
+def anchored(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:
+    """Maps (B, C, …) at every `factor`-th pixel, the first at 0 -> at all of `size` pixels, linear; held at the end.
+
+    Strided convolutions, and every second voxel of a volume, lie so; interpolation that takes a pixel for the middle
+    of a block would shift them.
+    """
+    sizes = [factor * (n - 1) + 1 for n in maps.shape[2:]]
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    fine = F.interpolate(maps, size=sizes, mode=mode, align_corners=True)
+    beyond = [(0, max(wanted - n, 0)) for wanted, n in zip(size, sizes, strict=True)]
+    fine = F.pad(fine, [side for both in reversed(beyond) for side in both], mode="replicate")
+    return fine[(..., *(slice(n) for n in size))]
+
+
 class Result(NamedTuple):
     """Slices (B, 1, H, W)."""
 
@@ -250,7 +274,7 @@ class Generator(nn.Module):
     def forward(self, image: Tensor, curved: Tensor, places: Tensor, own: Tensor, wanted: Tensor) -> Result:
         """Slices before and after the curve, (B, 1, H, W), where their pixels are, (B, 3, H, W), and codes (B, C)."""
         change, error, anatomy = self.maps(image, curved, places, own, wanted)
-        change, error = (F.interpolate(curves, size=image.shape[-2:], mode="bilinear") for curves in (change, error))
+        change, error = (anchored(curves, QUARTER, image.shape[-2:]) for curves in (change, error))
         inside = image > 0
         harmonized = (curved + look_up(change, curved)).clamp(DARKEST, 1) * inside
         return Result(curved, harmonized, look_up(error, curved), anatomy)

@@ -48,6 +48,15 @@ def load_weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
 
 
 def load_module(module: torch.nn.Module, path: Path, expected_sha256: str) -> torch.nn.Module:
-    """`module` with the weights of `path`, in evaluation mode."""
-    module.load_state_dict(load_weights(path, expected_sha256))
+    """`module` with the weights of `path`, in evaluation mode.
+
+    Raises
+    ------
+    InputMissing, DataUnusable
+        As `load_weights`; or the weights are those of another version's networks.
+    """
+    try:
+        module.load_state_dict(load_weights(path, expected_sha256))
+    except RuntimeError as error:
+        raise DataUnusable(f"{path}: the weights of another version of ImUnity-BIDS ({error})") from error
     return module.eval().requires_grad_(False)

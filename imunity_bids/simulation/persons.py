@@ -11,6 +11,7 @@ import numpy as np
 from imunity_bids.image.ants_bridge import tissue_fractions
 from imunity_bids.image.smooth import mean_in_mask
 
+PUREST = 0.95  # share of white matter
 LEFTOVERS = 8.0  # σ in voxels: what is smoother in the texture is what the base scan's bias correction left
 
 
@@ -24,6 +25,12 @@ class Person:
     texture: np.ndarray  # in units of the local difference between tissues
     mask: np.ndarray
     core: np.ndarray | None = None  # where the template has white matter (bool); None: no template is known
+
+    @property
+    def white(self) -> np.ndarray:
+        """Where white matter tells its level, (X, Y, Z) bool: the template's core, or without one the purest voxels."""
+        core = self.mask & (self.fractions[2] > PUREST if self.core is None else self.core)
+        return core if core.any() else self.mask & (self.fractions[2] >= self.fractions[2][self.mask].max())
 
     @cached_property
     def parts(self) -> np.ndarray:

@@ -9,6 +9,7 @@ noise and edges are those of the full resolution.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from imunity_bids.simulation.visits import SCATTER
 STRIDE = 2  # every so many voxels of 1 mm
 SHAPE = (80, 96, 96)  # of the volumes; a brain in template space has about 156 × 188 × 162 mm
 RESOLUTIONS = 4  # of each person; the first is the brain's own
+GROUP = 5  # persons who are scanned on each scanner
 FLIPS = torch.linspace(0.5, 1.5, 41)  # relative flip angles at which signals are tabulated
 TRANSMIT = 0.25  # largest excess of the flip angle in the middle of the head
 BLUR = 0.6  # largest σ beyond 1 mm, in voxels
@@ -40,7 +42,12 @@ RESIDUAL = 0.10  # largest amplitude of what the correction leaves of a receive 
 WHITE_MISS = 0.01  # standard deviation of the level at which white stripe puts white matter, relative
 DRAWN_LEVELS = 0.15  # share of the scanners whose tissue levels are drawn, not computed: no sequence is left out
 CSF_LEVELS, GRAY_LEVELS = (0.05, 0.75), (0.45, 0.95)  # of those, relative to gray and white matter
+RIM_SHARE, RIM_LEVEL = 0.8, (0.0, 0.5)  # most of what is not brain in the outermost voxels of a mask, and its level
+RIM_DEPTH = 0.7  # voxels in which this falls to 1/e
+DEEP = 5  # voxels below the mask's surface CSF lies in ventricles
 DARKEST = 0.004  # inside the brain
+CSF, WHITE, MIXED = 0, 2, 3  # numbers of tissues
+PURE = 0.9  # a tissue's share in voxels that hold no other
 
 
 @dataclass(frozen=True)
@@ -52,20 +59,37 @@ class Coarse:
     where: np.ndarray  # voxels in a volume of `SHAPE`, (n, 3) int16
     position: np.ndarray  # (n, 3), from -1 to 1 along each side of the brain's box
     tissue: np.ndarray  # the largest fraction's number, (n,)
-    white: np.ndarray  # well inside white matter, (n,) bool
+    pure: np.ndarray  # number of the tissue that it lies well inside of, or `MIXED`, (n,) uint8
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """Voxels of this grid to the next outside the mask, 1 in the outermost, (n,) float32."""
+        mask = np.zeros([size + 2 for size in SHAPE], bool)
+        at = tuple(self.where.T.astype(int) + 1)
+        mask[at] = True
+        return ndimage.distance_transform_edt(mask)[at].astype(np.float32)
+
+    def image(self, levels: np.ndarray, resolution: int, rim: np.ndarray, voxels: np.ndarray | slice) -> np.ndarray:
+        """Some voxels (m,) without noise, tissues being at `levels`, (3) or (3, m); `rim` as in `Visits`, (2,)."""
+        parts = self.parts[resolution][:, voxels].astype(np.float32)
+        image = np.einsum("tn,tn->n" if levels.ndim > 1 else "t,tn->n", levels, parts).clip(min=0)
+        other = rim[0] * np.exp((1 - self.depth[voxels]) / RIM_DEPTH)
+        return (1 - other) * image + other * rim[1]
 
 
 class Visits(NamedTuple):
-    """N visits. Visits 2k and 2k + 1 are partners: two persons on one scanner."""
+    """N visits of groups of persons: each `group` of them in turn are different persons on one scanner."""
 
     values: np.ndarray  # float16, one visit after the other: the scan at the voxels of its person, as the app makes it
     start: np.ndarray  # of each visit in `values`, and the end, (N + 1,)
+    group: int
     quantiles: Tensor  # of the scan, (N, Q)
     person: Tensor  # number, (N,)
     resolution: Tensor  # number, (N,)
     protocol: Protocols  # N of them
     drawn: Tensor  # levels of CSF and gray matter where they are drawn, else NaN, (N, 2)
     t1: Tensor  # the person's, relative to the usual, (N, 3)
+    rim: np.ndarray  # what the outermost voxels of the mask hold beside brain, share and level, (N, 2) float32
 
     def scan(self, number: int) -> np.ndarray:
         """Intensities (n,) float16 of one visit."""
@@ -107,22 +131,34 @@ def coarse(person: Person, image: np.ndarray, rng: np.random.Generator) -> Coars
         where=(where + offset).astype(np.int16),
         position=((where - (low + high) / 2) / ((high - low) / 2)).astype(np.float32),
         tissue=fractions.argmax(axis=0).astype(np.uint8),
-        white=fractions[2] > 0.95,
+        pure=_pure(person.fractions)[take][mask],
     )
 
 
+def _pure(fractions: np.ndarray) -> np.ndarray:
+    """Tissue numbers (X, Y, Z) uint8 where a voxel and its neighbours hold one tissue only, else `MIXED`."""
+    pure = np.full(fractions.shape[1:], MIXED, np.uint8)
+    for number, share in enumerate(fractions):
+        pure[ndimage.binary_erosion(share > PURE)] = number
+    return pure
+
+
 def simulate_visits(people: list[Coarse], count: int, folder: Path, seed: int, jobs: int = 1) -> Visits:
-    """An even number of visits, each pair by two different persons to one scanner (by one, where there is only one).
+    """About `count` visits to scanners, `GROUP` different persons to each, or all (one person, alone, goes twice).
 
     Scans, half a megabyte each, are kept in `folder`; what is there is read.
     """
     rng, g = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    half = count // 2
-    protocol = draw_protocols(half, g).rows(torch.arange(half).repeat_interleave(2))
-    chosen = np.concatenate([rng.choice(len(people), 2, replace=len(people) == 1) for _ in range(half)])
+    group = max(min(GROUP, len(people)), 2)
+    scanners = max(count // group, 1)
+    count = scanners * group
+    protocol = draw_protocols(scanners, g).rows(torch.arange(scanners).repeat_interleave(group))
+    chosen = np.concatenate([rng.choice(len(people), group, replace=len(people) == 1) for _ in range(scanners)])
     t1 = torch.from_numpy(1 + SCATTER * rng.standard_normal((count, 3))).float()
-    drawn = _drawn_levels(half, rng).repeat_interleave(2, dim=0)
-    resolution = torch.from_numpy(rng.integers(0, RESOLUTIONS, half)).repeat_interleave(2)
+    drawn = _drawn_levels(scanners, rng).repeat_interleave(group, dim=0)
+    share, level = rng.uniform(0, RIM_SHARE, scanners), rng.uniform(*RIM_LEVEL, scanners)
+    rim = np.stack([share, level], axis=1).astype(np.float32).repeat(group, axis=0)
+    resolution = torch.from_numpy(rng.integers(0, RESOLUTIONS, scanners)).repeat_interleave(group)
     start = np.concatenate([[0], np.cumsum([len(people[number].where) for number in chosen])])
     scans, quantiles = folder / "scans.npy", folder / "quantiles.npy"
     if not quantiles.exists():
@@ -133,7 +169,7 @@ def simulate_visits(people: list[Coarse], count: int, folder: Path, seed: int, j
         def one(number: int) -> np.ndarray:
             own = np.random.default_rng([seed, number])
             person = people[chosen[number]]
-            scan = _scan(person, int(resolution[number]), tables[number], own)
+            scan = _scan(person, int(resolution[number]), rim[number], tables[number], own)
             values[start[number] : start[number + 1]] = scan
             return _quantiles(scan, person.tissue, own)
 
@@ -143,12 +179,14 @@ def simulate_visits(people: list[Coarse], count: int, folder: Path, seed: int, j
     return Visits(
         values=np.load(scans, mmap_mode="r"),
         start=start,
+        group=group,
         quantiles=torch.from_numpy(np.load(quantiles)),
         person=torch.from_numpy(chosen),
         resolution=resolution,
         protocol=protocol,
         drawn=drawn,
         t1=t1,
+        rim=rim,
     )
 
 
@@ -180,7 +218,9 @@ def _with_drawn(levels: Tensor, drawn: Tensor, t1: Tensor) -> Tensor:
     return torch.cat([torch.where(own.isnan(), computed, own), levels[:, 2:]], dim=1)
 
 
-def _scan(person: Coarse, resolution: int, table: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _scan(
+    person: Coarse, resolution: int, rim: np.ndarray, table: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Intensities (n,) of one visit after bias correction and white stripe; `table` holds levels (3, F) at `FLIPS`."""
     excess = rng.uniform(0, TRANSMIT)
     weights = rng.uniform(0.5, 1.5, 3)
@@ -188,15 +228,13 @@ def _scan(person: Coarse, resolution: int, table: np.ndarray, rng: np.random.Gen
     distance = (person.position - middle) ** 2 @ weights
     flip = 1 + excess * (1 - np.minimum(distance, 2)) + 0.2 * excess * smooth_field(person.position, rng)
     flip /= flip.mean()
-    image = sum(
-        np.interp(flip, FLIPS.numpy(), row).astype(np.float32) * part
-        for row, part in zip(table, person.parts[resolution], strict=True)
-    ).clip(min=0)
+    levels = np.stack([np.interp(flip, FLIPS.numpy(), row) for row in table]).astype(np.float32)
+    image = person.image(levels, resolution, rim, slice(None))
     image *= 1 + RESIDUAL * rng.uniform() ** 2 * smooth_field(person.position, rng)
     sigma = np.exp(rng.uniform(*np.log(NOISE)))
     noise = np.float32(sigma) * rng.standard_normal((2, len(image)), dtype=np.float32)
     noisy = np.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)  # Rician
-    scale = WHITE_MATTER * (1 + WHITE_MISS * rng.standard_normal()) / np.median(noisy[person.white])
+    scale = WHITE_MATTER * (1 + WHITE_MISS * rng.standard_normal()) / np.median(noisy[person.pure == WHITE])
     return np.clip(noisy * scale, DARKEST, 1).astype(np.float32)
 
 

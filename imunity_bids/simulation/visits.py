@@ -1,6 +1,7 @@
 """Simulated traveling subjects: the same person on as many scanners as wished, with the truth known.
 
-The truth is what the scanner would give with even fields and without noise, pure white matter at exactly 0.7.
+The truth is what the scanner would give with even fields and without noise, the median of the white core at exactly 0.7:
+where the app puts it, if it measures rightly.
 """
 
 from __future__ import annotations
@@ -61,11 +62,12 @@ def relative_t1(name: str, seed: int) -> np.ndarray:
 
 
 def perfect(person: Person, scanner: Scanner, scatter: np.ndarray) -> np.ndarray:
-    """Even and noiseless image (X, Y, Z) float32 on a scanner; `scatter` as from `relative_t1`.
+    """Even and noiseless image (X, Y, Z) float32 on a scanner, white matter at 0.7; `scatter` as from `relative_t1`.
 
     With another person's T1 it is the most that a reference of that person can tell.
     """
-    return (_image(person, scanner, np.ones((1, 1, 1)), scatter) * person.mask).astype(np.float32)
+    image = _image(person, scanner, np.ones((1, 1, 1)), scatter) * person.mask
+    return (image * (WHITE_MATTER / np.median(image[person.white]))).astype(np.float32)
 
 
 def preprocessed(scan: np.ndarray, person: Person) -> np.ndarray:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imunity_bids.models.imunity import LEAST_ERROR, Architecture, Code, Contrast, Generator, Result, after_curve
+from imunity_bids.models.imunity import LEAST_ERROR, Architecture, Code, Contrast, Generator, Result, after_curve, one_scan
 from imunity_bids.training.biology import Feature
 from imunity_bids.training.checkpoints import autocast
 from imunity_bids.training.loop import (
@@ -33,7 +33,7 @@ from imunity_bids.training.loop import (
 from imunity_bids.training.losses import should_be
 from imunity_bids.training.networks import Networks
 from imunity_bids.training.real_slices import RealBatch, RealSlices
-from imunity_bids.training.visit_batches import Batch, VisitBatches
+from imunity_bids.training.visit_batches import CURVE_VOXELS, PURE_VOXELS, Batch, VisitBatches
 from imunity_bids.unlearning.losses import confusion_loss
 
 VALIDATION_BATCHES = 24
@@ -46,6 +46,7 @@ class CurveWeights:
 
     local: float = 1.0  # L1 of the harmonized slices
     curve: float = 1.0  # L1 of voxels after the curve for the whole brain alone
+    levels: float = 1.0  # and of the means well inside CSF, gray and white matter: few voxels hold CSF alone
     error: float = 0.01  # negative log-likelihood of the errors, exponentially distributed
     kl: float = 1e-5
     confusion: float = 0.01
@@ -145,10 +146,7 @@ def run_batch(generator: Generator, batch: Batch, real: RealBatch | None = None)
     )
     codes = (code.sample() if generator.training else code.mean).float()
 
-    def contrast(numbers: Tensor) -> Contrast:
-        return Contrast(codes[numbers], quantiles[numbers])
-
-    own, wanted = contrast(batch.source), contrast(batch.target)
+    own, wanted = one_scan(codes[batch.source], quantiles[batch.source]), _reference(batch, codes, quantiles)
     aims = generator.curve(own, wanted).float()
     if not aims.isfinite().all():
         raise FloatingPointError("the curves are not finite")
@@ -156,9 +154,17 @@ def run_batch(generator: Generator, batch: Batch, real: RealBatch | None = None)
     result = _slices(generator, batch, own, wanted, aims)
     of_real = None
     if real is not None:
-        own, wanted = contrast(len(batch.quantiles) + torch.arange(len(real.quantiles))), contrast(real.target)
+        own = one_scan(codes[len(batch.quantiles) :], quantiles[len(batch.quantiles) :])
+        wanted = one_scan(codes[real.target], quantiles[real.target])
         of_real = _slices(generator, real, own, wanted, generator.curve(own, wanted).float())
     return Forward(code, curved, result, of_real)
+
+
+def _reference(batch: Batch, codes: Tensor, quantiles: Tensor) -> Contrast:
+    """Means over the volumes of each pair's reference; codes and quantiles are those of all volumes."""
+    volumes = len(batch.quantiles)
+    brains = (batch.reference > 0).sum(dim=1, keepdim=True).float()
+    return Contrast(batch.reference @ codes[:volumes], batch.reference @ quantiles[:volumes], brains)
 
 
 def _slices(generator: Generator, batch: Batch | RealBatch, own: Contrast, wanted: Contrast, aims: Tensor) -> Result:
@@ -179,7 +185,8 @@ def generator_losses(
     likelihood = log_error + (error.detach() + LEAST_ERROR) * (-log_error).exp()
     losses = {
         "local": error[inside].mean(),
-        "curve": F.l1_loss(forward.curved, batch.wanted),
+        "curve": F.l1_loss(forward.curved[:, :CURVE_VOXELS], batch.wanted[:, :CURVE_VOXELS]),
+        "levels": F.l1_loss(*(tissue_means(values) for values in (forward.curved, batch.wanted))),
         "error": likelihood[inside].mean(),
         "kl": (forward.code.kl() + result.anatomy.kl()).float(),
     }
@@ -190,6 +197,11 @@ def generator_losses(
     if "biology" in networks.modules:
         losses["biological"] = networks.modules["biology"](forward.real.anatomy.mean, real.brain)
     return losses
+
+
+def tissue_means(values: Tensor) -> Tensor:
+    """Of a batch's `values` (B, N + 3 M) the means well inside each tissue, (B, 3)."""
+    return values[:, CURVE_VOXELS:].unflatten(1, (-1, PURE_VOXELS)).mean(dim=2)
 
 
 def _site_batches(networks: Networks, setup: HarmonizerTraining, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
@@ -220,7 +232,7 @@ def validate(generator: Generator, examples: list[Batch], device: str = "cpu") -
         batch = _to(example, device)
         result = run_batch(generator, batch).result
         inside, pair = batch.image > 0, batch.pair
-        quantiles = (batch.quantiles[batch.source[pair]], batch.quantiles[batch.target[pair]])
+        quantiles = (batch.quantiles[batch.source[pair]], (batch.reference @ batch.quantiles)[pair])
         matched = after_curve(batch.image.flatten(1), *quantiles).reshape(batch.image.shape)
         images = {
             "held_out": result.harmonized,

@@ -24,17 +24,18 @@ def make_persons(brains: list[Brain], folder: Path, jobs: int = 1) -> list[Coars
 
 
 def _person(brain: Brain, folder: Path) -> Coarse:
-    content = content_of(brain)
+    content, names = content_of(brain), [field.name for field in fields(Coarse)]
     file = folder / f"{content}.npz"
     if file.exists():
         with np.load(file) as stored:
-            return Coarse(**{field.name: stored[field.name] for field in fields(Coarse)})
+            if set(stored) == set(names):  # else another version made it
+                return Coarse(**{name: stored[name] for name in names})
     affine = np.diag([*brain.zooms, 1.0])
     image = brain.volume.float().numpy()
     mask = ndimage.binary_fill_holes(image > 0)  # the darkest CSF may be 0
     person = take_apart(brain.name, nib.Nifti1Image(image, affine), mask)
     made = coarse(person, image, np.random.default_rng(int(content[:16], 16)))
-    arrays = {field.name: getattr(made, field.name) for field in fields(Coarse)}
+    arrays = {name: getattr(made, name) for name in names}
     write_atomically(file, lambda path: np.savez(path, **arrays))
     return made
 

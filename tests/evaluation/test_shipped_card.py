@@ -20,7 +20,7 @@ pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
 
 from imunity_bids.evaluation.baselines import histogram_matching
 from imunity_bids.harmonize.inference import Compute, harmonize
-from imunity_bids.harmonize.references import reference_scan
+from imunity_bids.harmonize.references import reference_of
 from imunity_bids.image.ants_bridge import apply, bias_corrected, register
 from imunity_bids.image.conform import conform, read_image
 from imunity_bids.image.resample import isotropic_grid, resample
@@ -84,10 +84,10 @@ def travels(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Score
     between, home = [], []
     for person, own, others in zip(people, visits, visits[::-1], strict=True):
         for target in own:
-            reference = reference_scan(others[target].scan, bundle)
+            reference = reference_of([others[target].scan], bundle)
             for source, (scan, _) in own.items():
                 harmonized = harmonize(scan, person.mask, bundle, reference, Compute()).image
-                matched = histogram_matching(scan, person.mask, others[target].scan)
+                matched = histogram_matching(scan, person.mask, [others[target].scan])
                 for method, image in (("raw", scan), ("histogram matching", matched), ("imunity", harmonized)):
                     row = (method, image, own[target].truth, person.mask)
                     (home if source == target else between).append(row)

@@ -12,8 +12,10 @@ from imunity_bids.models.imunity import (
     Contrast,
     Generator,
     after_curve,
+    anchored,
     box_places,
     look_up,
+    one_scan,
     slice_places,
     soft_bins,
 )
@@ -39,13 +41,13 @@ def slices() -> torch.Tensor:
 def contrast(image: torch.Tensor, generator: Generator) -> Contrast:
     """Of each slice as a volume of its own."""
     known = torch.stack([quantiles(one[one > 0]) for one in image])
-    return Contrast(generator.contrast(image, torch.zeros(len(image), 1, 3, *image.shape[-2:]), known).mean, known)
+    return one_scan(generator.contrast(image, torch.zeros(len(image), 1, 3, *image.shape[-2:]), known).mean, known)
 
 
 def test_it_starts_as_histogram_matching(generator: Generator, slices: torch.Tensor) -> None:
     """Weights of the last layers are 0.001 to 0.002: a thousandth of the intensity, not a hundredth."""
     own = contrast(slices, generator)
-    wanted = Contrast(own.code.flip(0), own.quantiles.flip(0) ** 1.3)
+    wanted = one_scan(own.code.flip(0), own.quantiles.flip(0) ** 1.3)
     aims = generator.curve(own, wanted)
     curved = after_curve(slices.flatten(1), own.quantiles, aims).reshape(slices.shape) * (slices > 0)
     matched = match(slices.flatten(1), own.quantiles, wanted.quantiles).reshape(slices.shape) * (slices > 0)
@@ -61,9 +63,28 @@ def test_curves_stay_in_order_and_in_range(generator: Generator) -> None:
     torch.nn.init.normal_(generator.curve.layers[-1].weight, std=1.0)
     codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
     known = torch.linspace(0, 1, STEPS).expand(4, -1)
-    aims = generator.curve(Contrast(codes, known), Contrast(codes.flip(0), known))
+    aims = generator.curve(one_scan(codes, known), one_scan(codes.flip(0), known))
     assert (aims.diff(dim=1) >= 0).all()
     assert aims.min() >= 0 and aims.max() <= 1
+
+
+def test_a_reference_of_more_brains_is_another_one_until_there_are_many(generator: Generator) -> None:
+    torch.nn.init.normal_(generator.curve.layers[-1].weight, std=1.0)
+    codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
+    own = one_scan(codes, torch.linspace(0.1, 0.9, STEPS).expand(4, -1))
+    aims = {n: generator.curve(own, own._replace(brains=torch.full((4, 1), n))) for n in (1.0, 2.0, 4.0, 9.0)}
+    assert not torch.equal(aims[1.0], aims[2.0])
+    assert torch.equal(aims[4.0], aims[9.0])
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_what_lies_at_every_nth_pixel_stays_there_and_a_ramp_stays_a_ramp(dimensions: int) -> None:
+    ramp = torch.arange(4.0).reshape(-1, *[1] * (dimensions - 1)).expand([4] * dimensions)[None, None]
+    fine = anchored(ramp, 4, [15] * dimensions)
+    assert fine.shape[2:] == (15,) * dimensions
+    at = (0, 0, slice(None), *[3] * (dimensions - 1))
+    torch.testing.assert_close(fine[at], (torch.arange(15.0) / 4).clamp(max=3))  # held beyond the last
+    assert anchored(ramp, 4, [5] * dimensions)[at].tolist() == [0, 0.25, 0.5, 0.75, 1]
 
 
 def test_the_contrast_code_pools_all_slices(generator: Generator, slices: torch.Tensor) -> None:

@@ -46,16 +46,17 @@ def test_a_brain_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -
         coarse(person, person.mask.astype(float), np.random.default_rng(0))
 
 
-def test_partners_are_two_persons_on_one_scanner_and_truths_have_white_matter_at_its_level(tmp_path: Path) -> None:
+def test_a_group_is_of_several_persons_on_one_scanner_and_truths_have_white_matter_at_its_level(tmp_path: Path) -> None:
     visits = simulate_visits(toy_people(3), 30, tmp_path, 1)
-    even, odd = torch.arange(0, 30, 2), torch.arange(1, 30, 2)
-    assert (visits.person[even] != visits.person[odd]).all()
+    assert visits.group == 3
+    even, odd = torch.arange(0, 30, 3), torch.arange(1, 30, 3)
+    assert (visits.person.view(10, 3).sort(dim=1).values == torch.arange(3)).all()
     for column in visits.protocol:
         assert torch.equal(column[even], column[odd])
     assert torch.equal(visits.resolution[even], visits.resolution[odd])
     levels = target_levels(visits, even, odd.flip(0))
-    assert levels.shape == (15, 3)
-    torch.testing.assert_close(levels[:, 2], torch.full((15,), 0.7))
+    assert levels.shape == (10, 3)
+    torch.testing.assert_close(levels[:, 2], torch.full((10,), 0.7))
     assert (levels[:, 0] < levels[:, 1]).all()
     drawn = ~visits.drawn[odd.flip(0), 1].isnan()
     assert drawn.any() and not drawn.all()
@@ -67,7 +68,7 @@ def test_a_scan_without_noise_and_fields_is_the_person_at_the_scanners_levels(
     quiet(monkeypatch)
     people = toy_people(3)
     visits = simulate_visits(people, 10, tmp_path, 1)
-    number = torch.arange(10)
+    number = torch.arange(9)
     for visit, levels in zip(number.tolist(), target_levels(visits, number, number).numpy(), strict=True):
         parts = people[int(visits.person[visit])].parts[int(visits.resolution[visit])].astype(np.float32)
         truth = np.tensordot(levels, parts, 1).clip(0.004, 1)

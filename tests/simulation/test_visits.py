@@ -51,8 +51,11 @@ def test_atropos_takes_a_brain_apart(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_without_fields_and_noise_a_scan_is_its_truth() -> None:
-    scan, truth = visits.traveler(toy_person(0), EVEN, 1)
-    np.testing.assert_allclose(scan, truth, atol=1e-6)
+    """Once white matter is brought to its level, which the truth has exactly."""
+    person = toy_person(0)
+    scan, truth = visits.traveler(person, EVEN, 1)
+    assert np.median(truth[person.white]) == pytest.approx(0.7, abs=1e-6)
+    np.testing.assert_allclose(scan * (0.7 / np.median(scan[person.white])), truth, atol=1e-6)
 
 
 def test_a_person_has_the_same_t1_on_every_scanner_and_persons_differ() -> None:

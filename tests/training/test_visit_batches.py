@@ -11,7 +11,15 @@ import torch
 from imunity_bids.simulation import visit_volumes
 from imunity_bids.simulation.visit_volumes import simulate_visits
 from imunity_bids.training.real_slices import RealSlices
-from imunity_bids.training.visit_batches import CODE_SLICES, CURVE_VOXELS, SCANNERS, Stack, VisitBatches
+from imunity_bids.training.visit_batches import (
+    CODE_SLICES,
+    CURVE_VOXELS,
+    PURE_VOXELS,
+    SCANNERS,
+    Stack,
+    VisitBatches,
+    draw_references,
+)
 from tests.training.toys import small_volumes, toy_people
 
 
@@ -41,13 +49,14 @@ def test_a_truth_is_the_person_at_the_scanners_levels(tmp_path: Path) -> None:
     visits = simulate_visits(people, 20, tmp_path, 1)
     batches = VisitBatches(people, visits, "axial")
     batch = batches.batch(torch.Generator().manual_seed(0))
-    volumes = 2 * SCANNERS
+    volumes = 3 * SCANNERS
     assert batch.code_slices.shape == (volumes, CODE_SLICES, 16, 16)
     assert batch.code_places.shape == (volumes, CODE_SLICES, 3, 16, 16)
-    assert batch.wanted.shape == (len(batch.source), CURVE_VOXELS)
+    assert batch.wanted.shape == (len(batch.source), CURVE_VOXELS + 3 * PURE_VOXELS)
+    assert len(batch.source) == volumes * SCANNERS
     inside = batch.image > 0
     assert ((batch.truth > 0) == inside).all()
-    partners = batch.source // 2 == batch.target // 2
+    partners = batch.source // 3 == batch.reference.argmax(dim=1) // 3
     assert partners.any() and not partners.all()
     errors = (batch.values[batch.source] - batch.wanted).abs().mean(dim=1)
     # T1 is the person's own on both; what is left is half precision and where white stripe finds white matter
@@ -66,7 +75,43 @@ def test_the_same_random_numbers_give_the_same_batch(tmp_path: Path) -> None:
 def test_one_person_is_his_own_reference(tmp_path: Path) -> None:
     person = toy_people(1)
     batch = VisitBatches(person, simulate_visits(person, 12, tmp_path, 1), "axial").batch(torch.Generator())
-    assert len(batch.source) and (batch.source != batch.target).all()
+    assert len(batch.source) and (batch.reference.argmax(dim=1) != batch.source).all()
+
+
+def test_references_are_some_other_persons_of_one_scanner() -> None:
+    """Of two scanners with four volumes each, the first person being on both."""
+    persons = torch.tensor([0, 1, 2, 3, 4, 0, 5, 6])
+    source, target = torch.arange(8).repeat_interleave(2), torch.tensor([0, 4]).repeat(8)
+    g, counts = torch.Generator().manual_seed(1), set()
+    for _ in range(20):
+        shares = draw_references(persons, source, target, 4, g)
+        torch.testing.assert_close(shares.sum(dim=1), torch.ones(16))
+        for pair in range(16):
+            shown = torch.nonzero(shares[pair]).flatten()
+            assert ((shown >= target[pair]) & (shown < target[pair] + 4)).all()
+            assert (persons[shown] != persons[source[pair]]).all()
+            assert (shares[pair, shown] == 1 / len(shown)).all()
+            counts.add(len(shown))
+    assert counts == {1, 2, 3, 4}
+
+
+def test_white_matter_of_a_truth_is_where_white_stripe_puts_it() -> None:
+    """Whatever the texture of white matter and the other levels are."""
+    person = toy_people(1)[0]
+    stack = Stack(person, "axial")
+    for levels in ((0.1, 0.5, 0.7), (0.3, 0.65, 0.8)):
+        truth = stack.truth(stack.white, np.array(levels, np.float32), 1)
+        assert np.median(truth) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_voxels_well_inside_a_tissue_come_last() -> None:
+    """Or, of tissue that is nowhere thick enough (the rim of CSF), where there is most of it."""
+    person = toy_people(1)[0]
+    voxels = Stack(person, "axial").some_voxels(np.random.default_rng(0))
+    inside = voxels[CURVE_VOXELS:].reshape(3, PURE_VOXELS)
+    for tissue, where in enumerate(inside):
+        assert (person.tissue[where] == tissue).all()
+        assert (person.pure[where] == tissue).all() == (tissue in person.pure)
 
 
 def test_every_site_is_in_every_batch_of_real_slices() -> None:
