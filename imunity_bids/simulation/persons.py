@@ -28,9 +28,9 @@ class Person:
 
     @property
     def white(self) -> np.ndarray:
-        """Where white matter tells its level, (X, Y, Z) bool: the template's core, or without one the purest voxels."""
-        core = self.mask & (self.fractions[2] > PUREST if self.core is None else self.core)
-        return core if core.any() else self.mask & (self.fractions[2] >= self.fractions[2][self.mask].max())
+        """Where it is white matter alone, (X, Y, Z) bool; the person's own, whatever the template says."""
+        white = self.fractions[2] * self.mask
+        return white > min(PUREST, 0.9 * white.max())
 
     @cached_property
     def parts(self) -> np.ndarray:

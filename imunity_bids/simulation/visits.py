@@ -1,7 +1,7 @@
 """Simulated traveling subjects: the same person on as many scanners as wished, with the truth known.
 
-The truth is what the scanner would give with even fields and without noise, the median of the white core at exactly 0.7:
-where the app puts it, if it measures rightly.
+The truth is what the scanner would give with even fields and without noise, the median of what is white matter alone at
+exactly 0.7. (Over many brains this is where the app puts it, by the median where the template has its white core.)
 """
 
 from __future__ import annotations
