@@ -21,8 +21,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No noise, no field, white matter found where it is."""
-    for name in ("TRANSMIT", "RESIDUAL", "WHITE_MISS"):
+    """No noise, no field, white matter found where it is, masks as the person's."""
+    for name in ("TRANSMIT", "RESIDUAL", "WHITE_MISS", "RIM_SHARE"):
         monkeypatch.setattr(visit_volumes, name, 0.0)
     monkeypatch.setattr(visit_volumes, "NOISE", (1e-6, 2e-6))
 
@@ -70,8 +70,8 @@ def test_a_scan_without_noise_and_fields_is_the_person_at_the_scanners_levels(
     visits = simulate_visits(people, 10, tmp_path, 1)
     number = torch.arange(9)
     for visit, levels in zip(number.tolist(), target_levels(visits, number, number).numpy(), strict=True):
-        parts = people[int(visits.person[visit])].parts[int(visits.resolution[visit])].astype(np.float32)
-        truth = np.tensordot(levels, parts, 1).clip(0.004, 1)
+        person, resolution = people[int(visits.person[visit])], int(visits.resolution[visit])
+        truth = person.image(levels, resolution, visits.rim[visit], slice(None)).clip(0.004, 1)
         scale = np.median(visits.scan(visit) / truth)
         np.testing.assert_allclose(visits.scan(visit), truth * scale, atol=3e-3)  # half precision, interpolated levels
         assert scale == pytest.approx(1, abs=0.01)  # the median of white voxels, texture and rims among them
@@ -87,6 +87,24 @@ def test_visits_are_the_same_again_kept_and_independent_of_the_jobs(tmp_path: Pa
     assert (tmp_path / "1" / "scans.npy").stat().st_mtime_ns == written
     np.testing.assert_array_equal(again.values, one.values)
     assert not np.array_equal(simulate_visits(people, 8, tmp_path / "seed", 2).quantiles, one.quantiles)
+
+
+def test_the_rim_of_a_mask_holds_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On each scanner another share of another level; it falls with the depth, and two voxels below nothing is left."""
+    quiet(monkeypatch)
+    monkeypatch.setattr(visit_volumes, "RIM_SHARE", 0.8)
+    people = toy_people(3)
+    visits = simulate_visits(people, 9, tmp_path, 1)
+    assert (visits.rim.reshape(3, 3, 2) == visits.rim.reshape(3, 3, 2)[:, :1]).all()
+    assert 0 < visits.rim[:, 0].min() < visits.rim[:, 0].max() <= 0.8
+    person, levels = people[0], np.array((0.2, 0.5, 0.7), np.float32)
+    plain, rimmed = (person.image(levels, 0, np.array(rim), slice(None)) for rim in ((0.0, 0.3), (0.6, 0.3)))
+    outermost = person.depth == 1
+    np.testing.assert_allclose(rimmed[outermost], 0.4 * plain[outermost] + 0.6 * 0.3, atol=1e-6)
+    deep = person.depth >= 3
+    assert np.abs(rimmed - plain)[deep].max() < 0.6 * np.exp(-2 / 0.7) * 0.5
+    some = np.flatnonzero(outermost)[:5]
+    np.testing.assert_array_equal(person.image(levels, 0, np.array((0.6, 0.3)), some), rimmed[some])
 
 
 def test_fields_vary_the_scan_smoothly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

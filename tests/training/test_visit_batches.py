@@ -100,7 +100,7 @@ def test_white_matter_of_a_truth_is_where_white_stripe_puts_it() -> None:
     person = toy_people(1)[0]
     stack = Stack(person, "axial")
     for levels in ((0.1, 0.5, 0.7), (0.3, 0.65, 0.8)):
-        truth = stack.truth(stack.white, np.array(levels, np.float32), 1)
+        truth = stack.truth(stack.white, np.array(levels, np.float32), 1, np.array((0.5, 0.3)))
         assert np.median(truth) == pytest.approx(0.7, abs=1e-6)
 
 
