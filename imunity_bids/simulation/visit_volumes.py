@@ -218,9 +218,7 @@ def _with_drawn(levels: Tensor, drawn: Tensor, t1: Tensor) -> Tensor:
     return torch.cat([torch.where(own.isnan(), computed, own), levels[:, 2:]], dim=1)
 
 
-def _scan(
-    person: Coarse, resolution: int, rim: np.ndarray, table: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _scan(person: Coarse, resolution: int, rim: np.ndarray, table: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Intensities (n,) of one visit after bias correction and white stripe; `table` holds levels (3, F) at `FLIPS`."""
     excess = rng.uniform(0, TRANSMIT)
     weights = rng.uniform(0.5, 1.5, 3)

@@ -20,7 +20,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imunity_bids.models.imunity import LEAST_ERROR, Architecture, Code, Contrast, Generator, Result, after_curve, one_scan
+from imunity_bids.models.imunity import (
+    LEAST_ERROR,
+    Architecture,
+    Code,
+    Contrast,
+    Generator,
+    Result,
+    after_curve,
+    one_scan,
+)
 from imunity_bids.training.biology import Feature
 from imunity_bids.training.checkpoints import autocast
 from imunity_bids.training.loop import (

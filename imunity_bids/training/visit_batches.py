@@ -117,7 +117,8 @@ class VisitBatches:
         voxels = [stack.some_voxels(rng) for stack in stacks]
         values = torch.from_numpy(np.stack([scan[at] for scan, at in zip(scans, voxels, strict=True)])).float()
         wanted = [
-            stacks[who].truth(voxels[who], levels[pair], resolution[pair], rim[who]) for pair, who in enumerate(source.tolist())
+            stacks[who].truth(voxels[who], levels[pair], resolution[pair], rim[who])
+            for pair, who in enumerate(source.tolist())
         ]
 
         pairs = torch.randperm(len(source), generator=g)[:LOCAL_PAIRS].repeat_interleave(PAIR_SLICES)

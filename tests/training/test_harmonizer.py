@@ -42,12 +42,11 @@ def rows_of(folder: Path) -> list[dict[str, float]]:
 
 def test_it_learns_more_than_matching_knows(tmp_path: Path) -> None:
     """Two persons with other shares of white matter: matching takes over the shares, which a network sees through."""
-    data = toy_data(tmp_path / "data")
-    train_harmonizer(toy_setup(tmp_path / "run", steps=80, every=40, rate=1e-2), data)
+    data = toy_data(tmp_path / "data", count=120)
+    train_harmonizer(toy_setup(tmp_path / "run", steps=100, every=50, rate=1e-2), data)
     first, last = rows_of(tmp_path / "run")
     assert last["matching"] == first["matching"] < last["untouched"]
-    assert last["held_out"] < last["matching"]  # 0.0403 and 0.0421 seen
-    assert last["curve"] < 0.95 * first["curve"] and last["local"] < 0.95 * first["local"]  # 0.92 seen
+    assert last["held_out"] < 0.97 * last["matching"]  # 0.0384 and 0.0405 seen
     assert last["error"] < first["error"]
     assert last["expected"] == pytest.approx(last["local"], rel=0.25)  # it names the error that it learned from
     assert not {"site", "confusion", "discriminator"} & set(last)
