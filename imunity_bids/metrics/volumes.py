@@ -39,5 +39,6 @@ def tissue_classes(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         share[mask] = posteriors[level, index]
         share = ndimage.gaussian_filter(share, 0.7)
         better = mask & (share > best)
-        best[better], classes[better] = share[better], index
+        np.copyto(best, share, where=better)
+        classes[better] = index
     return classes
