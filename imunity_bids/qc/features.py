@@ -46,8 +46,8 @@ def image_features(before: np.ndarray, after: np.ndarray, mask: np.ndarray, quan
     Returns
     -------
     dict
-        `Images`, by name (before, after, matching, blurred): `Ratios`, `VolumesML` and `Intensities` of each, the blurred
-        one having only the last; `MaskShape`. Without `Images` where the mask is too small for a brain.
+        `Images`, by name (before, after, matching, blurred): `Ratios`, `VolumesML` and `Intensities` of each, the
+        blurred one having only the last; `MaskShape`. Without `Images` where the mask is too small for a brain.
     """
     box = ndimage.find_objects(mask.astype(np.uint8))
     if not box or np.count_nonzero(_coarse(mask[box[0]])) < FEWEST:

@@ -84,8 +84,8 @@ def read_cohort(settings: Settings) -> Cohort:
     stored = {row.Index: _stored(settings.output_dir, row) for row in images.itertuples() if row.kind == main}
     if lacking := sum("Images" not in content for content in stored.values()):
         notes.append(
-            f"{lacking} of {len(stored)} images have no stored features (*_{FEATURES}.json): made by an earlier version, "
-            "or no brain was found. Running the participant level again makes them."
+            f"{lacking} of {len(stored)} images have no stored features (*_{FEATURES}.json): made by an earlier "
+            "version, or no brain was found. Running the participant level again makes them."
         )
     return Cohort(images, _features(images, stored), _shapes(stored), main, site_from, kept, tuple(notes))
 

@@ -50,8 +50,8 @@ def _contrast(cohort: Cohort, unsaid: list[str]) -> dict[str, Any]:
     few = sorted(persons.index[persons < FEWEST])
     if len(persons) - len(few) < 2:
         unsaid.append(
-            f"How far sites lie apart cannot be said: that needs two sites with {FEWEST} persons each whose features are "
-            f"stored; there are {len(persons) - len(few)}."
+            f"How far sites lie apart cannot be said: that needs two sites with {FEWEST} persons each whose features "
+            f"are stored; there are {len(persons) - len(few)}."
         )
         return {}
     if few:
@@ -70,7 +70,8 @@ def _contrast(cohort: Cohort, unsaid: list[str]) -> dict[str, Any]:
 def _biology(cohort: Cohort, unsaid: list[str]) -> list[dict[str, Any]]:
     """Partial rank correlations, a row per column and tissue, `methods` by name.
 
-    Volumes are shares of the brain mask: the size of a head is no tissue. Images of one person at one site are averaged.
+    Volumes are shares of the brain mask: the size of a head is no tissue. Images of one person at one site are
+    averaged.
     """
     table = cohort.features[cohort.features.method.isin(METHODS)].copy()
     if table.empty:
@@ -116,11 +117,8 @@ def as_numbers(column: pd.Series) -> np.ndarray | None:
     if numbers.notna().sum() == known.notna().sum():
         return numbers.to_numpy(float)
     values = sorted(known.dropna().unique())
-    return (
-        known.map({value: float(number) for number, value in enumerate(values)}).to_numpy(float)
-        if len(values) == 2
-        else None
-    )
+    codes = {value: float(number) for number, value in enumerate(values)}
+    return known.map(codes).to_numpy(float) if len(values) == 2 else None
 
 
 def confounded(images: pd.DataFrame) -> list[dict[str, Any]]:

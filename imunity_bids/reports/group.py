@@ -20,6 +20,7 @@ from imunity_bids.settings import Settings
 
 METHODS = {BEFORE: "before", MATCHED: "after plain histogram matching", AFTER: "after harmonization"}
 _RATIO_TEXTS = {"gray_white": "Level of gray matter", "csf_white": "Level of CSF"}
+_TISSUE_TEXTS = {"csf": "CSF", "gray": "gray matter", "white": "white matter"}
 STORED = {
     **{
         f"{ratio}_{method}": f"{text} relative to white matter, well inside both, {when}"
@@ -27,8 +28,8 @@ STORED = {
         for method, when in METHODS.items()
     },
     **{
-        f"{tissue}_ml_{method}": f"Volume of {'CSF' if tissue == 'csf' else f'{tissue} matter'} in template space in mL, {when}"
-        for tissue in TISSUES
+        f"{tissue}_ml_{method}": f"Volume of {text} in template space in mL, {when}"
+        for tissue, text in _TISSUE_TEXTS.items()
         for method, when in METHODS.items()
     },
 }

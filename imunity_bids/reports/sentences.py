@@ -27,9 +27,9 @@ def _contrast_sentence(ratio: str, methods: dict[str, Any]) -> str:
     change = "closer together" if high < 1 else "farther apart" if low > 1 else "neither closer nor farther, surely"
     versus = "less than" if after["between"] < matched["between"] else "not less than"
     return (
-        f"{RATIO_NAMES[ratio]}: sites lie {digits(before['between'])} apart before and {digits(after['between'])} after "
-        f"({change}), {versus} by plain histogram matching ({digits(matched['between'])}); persons of one site lie "
-        f"{digits(after['within'])} apart."
+        f"{RATIO_NAMES[ratio]}: sites lie {digits(before['between'])} apart before and {digits(after['between'])} "
+        f"after ({change}), {versus} by plain histogram matching ({digits(matched['between'])}); persons of one site "
+        f"lie {digits(after['within'])} apart."
     )
 
 
@@ -38,8 +38,9 @@ def _probe_sentences(probes: dict[str, dict[str, Any]]) -> list[str]:
         return []
     before, after = probes[BEFORE], probes[AFTER]
     said = (
-        f"A fresh classifier tells the site of {before['accuracy']:.0%} of the images before and {after['accuracy']:.0%} "
-        f"after ({after['low']:.0%} to {after['high']:.0%}); guessing gives {after['chance']:.0%}."
+        f"A fresh classifier tells the site of {before['accuracy']:.0%} of the images before and "
+        f"{after['accuracy']:.0%} after ({after['low']:.0%} to {after['high']:.0%}); guessing gives "
+        f"{after['chance']:.0%}."
     )
     floors = [row for row in probes.values() if row["role"] == "floor"]
     if floors:
@@ -58,8 +59,8 @@ def warnings(comparison: dict[str, Any]) -> list[str]:
         pairs = [" and ".join(p["sites"]) for p in comparison["confounded"] if p["covariate"] == covariate]
         more = f", and {len(pairs) - MOST_PAIRS} more pairs" if len(pairs) > MOST_PAIRS else ""
         said.append(
-            f"{covariate.capitalize()} hardly overlaps between {'; '.join(pairs[:MOST_PAIRS])}{more}: a difference between "
-            f"these sites may be one of {covariate}, and nothing on this page can tell which."
+            f"{covariate.capitalize()} hardly overlaps between {'; '.join(pairs[:MOST_PAIRS])}{more}: a difference "
+            f"between these sites may be one of {covariate}, and nothing on this page can tell which."
         )
     return said
 

@@ -20,7 +20,7 @@ COLUMNS = {
     "male": "Number of men",
     "sex_unknown": "Number of persons whose sex is not known",
     **{verdict: f"Number of images with the verdict {verdict}" for verdict in VERDICTS},
-    "outliers": "Number of values of quality measures outside the site's quartiles by more than 1.5 interquartile ranges",
+    "outliers": "Number of values of quality measures outside the site's quartiles by over 1.5 interquartile ranges",
     **{measure.name: f"Median: {measure.text}" for measure in MEASURES},
 }
 

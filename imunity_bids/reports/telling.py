@@ -15,6 +15,7 @@ from imunity_bids.reports.cohort import Cohort
 
 FIRST_ORDER = ("q", "mean", "std", "skewness", "kurtosis")  # how names of features of the histogram begin
 FEWEST = 2  # persons of a site, in a probe
+SEEDS = 5  # of a probe
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,5 @@ def answer(question: Question, images: pd.DataFrame) -> dict[str, Any]:
     if about.loc[rows].site.nunique() < 2:
         return told | {"reason": f"needs two sites with {FEWEST} persons each, for whom these numbers are known"}
     sites, people = about.site[rows].to_numpy(str), about.participant_id[rows].to_numpy(str)
-    result = probe(shown.loc[rows].to_numpy(float), sites, people).to_dict()
-    return told | result | {"seeds": list(result["seeds"]), "sites": int(len(np.unique(sites)))}
+    result = probe(shown.loc[rows].to_numpy(float), sites, people, SEEDS).to_dict()
+    return told | result | {"seeds": list(result["seeds"]), "sites": len(np.unique(sites))}
