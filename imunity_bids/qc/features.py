@@ -21,6 +21,7 @@ from imunity_bids.metrics.volumes import tissue_volumes
 
 STEP = 2  # voxels, along each axis
 BLUR = 2.0  # mm (σ): textures of a site are gone, its contrast is not
+SAMPLE = 20_000  # voxels that tissues are learned from
 FEWEST = 1000  # voxels after the step: 8 mL; less is no brain
 BEFORE, AFTER, MATCHED, BLURRED = "before", "after", "matching", "blurred"
 DESCRIPTION = (
@@ -59,7 +60,7 @@ def image_features(before: np.ndarray, after: np.ndarray, mask: np.ndarray, quan
         coarse = _coarse(image)
         images[name] = {
             "Ratios": _plain(tissue_ratios(image, inside)),
-            "VolumesML": _plain({t: n * STEP**3 / 1000 for t, n in tissue_volumes(coarse, small).items()}),
+            "VolumesML": _plain({t: n * STEP**3 / 1000 for t, n in tissue_volumes(coarse, small, SAMPLE).items()}),
             "Intensities": _plain(intensity_and_texture(coarse, small)),
         }
     blurred = ndimage.gaussian_filter(_coarse(before), BLUR / STEP)

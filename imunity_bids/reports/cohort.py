@@ -72,10 +72,11 @@ def read_cohort(settings: Settings) -> Cohort:
     images["site"], site_from = _sites(images, people, settings)
     images["age"] = images.participant_id.map(lambda person: _age(people.get(person, {})))
     images["sex"] = images.participant_id.map(lambda person: _sex(people.get(person, {})))
-    kept = tuple(name for name in settings.keep if any(name in row for row in people.values()))
+    named = [name for name in dict.fromkeys(settings.keep) if name not in images]
+    kept = tuple(name for name in named if any(name in row for row in people.values()))
     for name in kept:
         images[name] = images.participant_id.map(lambda person, name=name: people.get(person, {}).get(name, ""))
-    notes += [f"participants.tsv has no column {name} (--keep)." for name in settings.keep if name not in kept]
+    notes += [f"participants.tsv has no column {name} (--keep)." for name in named if name not in kept]
     if nameless := int((images.site == "").sum()):
         notes.append(f"{nameless} images have no site and are in no comparison.")
     main = _main(images.kind)

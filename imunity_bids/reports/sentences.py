@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from imunity_bids.qc.features import AFTER, BEFORE, MATCHED
@@ -11,7 +12,9 @@ MOST_PAIRS = 5  # that are named
 
 
 def digits(value: float) -> str:
-    """Three significant digits; no more than a whole number from 100 on."""
+    """Three significant digits, no more than a whole number from 100 on; a dash for what is not finite."""
+    if not math.isfinite(value):
+        return "–"
     return f"{value:,.0f}".replace(",", " ") if abs(value) >= 100 else f"{value:.3g}"
 
 
