@@ -23,9 +23,9 @@ def tissue_volumes(image: np.ndarray, mask: np.ndarray, sample: int = SAMPLE) ->
 def tissue_classes(image: np.ndarray, mask: np.ndarray, sample: int = SAMPLE) -> np.ndarray:
     """0 CSF, 1 gray, 2 white matter in the mask and -1 outside, (X, Y, Z) int8.
 
-    A mixture of three Gaussians is fitted to about `sample` intensities in the mask (EM: Dempster 1977, Journal of the Royal
-    Statistical Society B 39(1)); posteriors are smoothed over a voxel (σ 0.7), and every voxel of the mask belongs to
-    the largest.
+    A mixture of three Gaussians is fitted to about `sample` intensities in the mask (EM: Dempster 1977, Journal of the
+    Royal Statistical Society B 39(1)); posteriors are smoothed over a voxel (σ 0.7), and every voxel of the
+    mask belongs to the largest.
     """
     values = image[mask].astype(np.float64)
     start = np.quantile(values, [0.05, 0.35, 0.8])[:, None]

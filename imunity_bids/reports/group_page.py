@@ -56,17 +56,17 @@ def render(cohort: Cohort, by_site: pd.DataFrame, comparison: dict[str, Any]) ->
 def _strips(cohort: Cohort, images: pd.DataFrame, colour: dict[str, str]) -> list[Strip]:
     """Tissue ratios before and after, then all quality measures."""
     numbers = sites.measures_of(images)
-    series = [(measure.name, measure.text, numbers[measure.name]) for measure in MEASURES]
+    series = [(measure.name, measure.text, numbers[measure.name], None) for measure in MEASURES]
     if set(RATIOS) <= set(cohort.features):
         by_method = {name: part.set_index("image") for name, part in cohort.features.groupby("method")}
+        text, both = "Tissue level relative to white matter", cohort.features.method.isin((BEFORE, AFTER))
         ratios = [
-            (f"{ratio}, {when}", "Tissue level relative to white matter", by_method[when][ratio].reindex(images.index))
+            (f"{ratio}, {when}", text, by_method[when][ratio].reindex(images.index), cohort.features[ratio][both])
             for ratio in RATIOS
             for when in (BEFORE, AFTER)
-            if when in by_method
         ]
         series = ratios + series
-    drawn = (strip(name, text, values, images, colour) for name, text, values in series)
+    drawn = (strip(name, text, values, images, colour, span) for name, text, values, span in series)
     return [one for one in drawn if one is not None]
 
 

@@ -97,16 +97,23 @@ class Strip:
     missing: int
 
 
-def strip(name: str, text: str, values: pd.Series, images: pd.DataFrame, colour: dict[str, str]) -> Strip | None:
-    """Dots of one measure; None where no image has it. `images` has `site`, `label`, `href`, index as `values`."""
+def strip(
+    name: str, text: str, values: pd.Series, images: pd.DataFrame, colour: dict[str, str], span: pd.Series | None = None
+) -> Strip | None:
+    """Dots of one measure; None where no image has it.
+
+    `images` has `site`, `label`, `href`, and the index of `values`; the axis reaches from the least to the most of
+    `span` (default: of `values`).
+    """
     known = values[np.isfinite(values)]
     if known.empty:
         return None
-    low, high = float(known.min()), float(known.max())
-    span = (high - low) or 1.0
+    reach = known if span is None else span[np.isfinite(span)]
+    low, high = float(reach.min()), float(reach.max())
+    length = (high - low) or 1.0
 
     def across(value: float) -> float:
-        return LEFT + 8 + (WIDTH - LEFT - 16) * (value - low if high > low else 0.5) / span
+        return LEFT + 8 + (WIDTH - LEFT - 16) * (value - low if high > low else 0.5) / length
 
     jitter = np.random.default_rng(0).uniform(-HALF, HALF, len(images))  # so that equal values do not hide each other
     rows, points = [], []

@@ -28,10 +28,13 @@ def _contrast_sentence(ratio: str, methods: dict[str, Any]) -> str:
     before, after, matched = (methods[name] for name in (BEFORE, AFTER, MATCHED))
     low, high = after["relative_interval"]
     change = "closer together" if high < 1 else "farther apart" if low > 1 else "neither closer nor farther, surely"
-    versus = "less than" if after["between"] < matched["between"] else "not less than"
+    least, most = after["between_interval"]
+    versus = (
+        "closer than" if matched["between"] > most else "farther than" if matched["between"] < least else "about as"
+    )
     return (
         f"{RATIO_NAMES[ratio]}: sites lie {digits(before['between'])} apart before and {digits(after['between'])} "
-        f"after ({change}), {versus} by plain histogram matching ({digits(matched['between'])}); persons of one site "
+        f"after ({change}), {versus} after plain histogram matching ({digits(matched['between'])}); persons of one site "
         f"lie {digits(after['within'])} apart."
     )
 
@@ -49,8 +52,8 @@ def _probe_sentences(probes: dict[str, dict[str, Any]]) -> list[str]:
     if floors:
         floor = max(floors, key=lambda row: row["accuracy"])
         said += (
-            f" From {floor['name']} alone, which harmonization leaves as they are, it tells {floor['accuracy']:.0%}: "
-            "as far as the sites' persons differ, no method can or should get below that."
+            f" From {floor['name']} alone, which harmonization leaves untouched, it tells {floor['accuracy']:.0%}: where the "
+            "persons or masks of sites differ, guessing is not what to expect after."
         )
     return [said]
 
