@@ -29,13 +29,12 @@ def _contrast_sentence(ratio: str, methods: dict[str, Any]) -> str:
     low, high = after["relative_interval"]
     change = "closer together" if high < 1 else "farther apart" if low > 1 else "neither closer nor farther, surely"
     least, most = after["between_interval"]
-    versus = (
-        "closer than" if matched["between"] > most else "farther than" if matched["between"] < least else "about as"
-    )
+    by_matching = matched["between"]
+    versus = "closer than" if by_matching > most else "farther than" if by_matching < least else "about as far as"
     return (
         f"{RATIO_NAMES[ratio]}: sites lie {digits(before['between'])} apart before and {digits(after['between'])} "
-        f"after ({change}), {versus} after plain histogram matching ({digits(matched['between'])}); persons of one site "
-        f"lie {digits(after['within'])} apart."
+        f"after ({change}), {versus} after plain histogram matching ({digits(by_matching)}); persons of one "
+        f"site lie {digits(after['within'])} apart."
     )
 
 
@@ -52,8 +51,8 @@ def _probe_sentences(probes: dict[str, dict[str, Any]]) -> list[str]:
     if floors:
         floor = max(floors, key=lambda row: row["accuracy"])
         said += (
-            f" From {floor['name']} alone, which harmonization leaves untouched, it tells {floor['accuracy']:.0%}: where the "
-            "persons or masks of sites differ, guessing is not what to expect after."
+            f" From {floor['name']} alone, which harmonization leaves untouched, it tells {floor['accuracy']:.0%}: where "
+            "the persons or masks of sites differ, guessing is not what to expect after."
         )
     return [said]
 

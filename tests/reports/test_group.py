@@ -42,6 +42,8 @@ def add_image(out: Path, person: str, seed: int, power: float) -> None:
     for name, data in (("preproc_T1w", before), ("harmonized_T1w", brain), ("brain_mask", mask)):
         nib.Nifti1Image(data.astype(np.float32), np.eye(4)).to_filename(f"{stem}{name}.nii.gz")
     quality = {"verdict": "ok", "reason": "", "brain_volume_ml": 1400.0 + seed, "clipped": 0.001 * seed}
+    if seed == 5:
+        del quality["clipped"]
     record = {"QualityControl": quality, "Harmonization": {"ReferenceQuantiles": QUANTILES}}
     write_json(Path(f"{stem}harmonized_T1w.json"), record)
     write_json(Path(f"{stem}harmonized_features.json"), image_features(before, brain, mask, np.array(QUANTILES)))
@@ -142,7 +144,7 @@ def test_the_page_is_whole_and_readable(report: Path) -> None:
     assert max(len(word) for word in text.split()) < 50  # no file names
     assert '<a href="sub-3.html#sub-3">' in page
     assert "<title>3 (A): " in page
-    assert "no image of this site has it" in page or "not measured in this image" in page
+    assert page.count("not measured in this image") == 1  # the dash of the one that is missing
     assert page.count("data:image/svg+xml") == 2
 
 
