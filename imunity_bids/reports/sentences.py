@@ -51,8 +51,8 @@ def _probe_sentences(probes: dict[str, dict[str, Any]]) -> list[str]:
     if floors:
         floor = max(floors, key=lambda row: row["accuracy"])
         said += (
-            f" From {floor['name']} alone, which harmonization leaves untouched, it tells {floor['accuracy']:.0%}: where "
-            "the persons or masks of sites differ, guessing is not what to expect after."
+            f" From {floor['name']} alone, which harmonization leaves untouched, it tells "
+            f"{floor['accuracy']:.0%}: where the persons or masks of sites differ, do not expect guessing after."
         )
     return [said]
 
