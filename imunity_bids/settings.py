@@ -25,6 +25,7 @@ class Settings:
     skip_bids_validation: bool = False
     references: tuple[str, ...] = ("default",)
     site_column: str = "site"
+    keep: tuple[str, ...] = ()
     reference_slices: int = 9
     model: str = "imunity"
     skull_strip: str = "auto"

@@ -13,7 +13,7 @@ from imunity_bids.bids.description import read_description
 def read_participants(folder: Path) -> dict[str, dict[str, str]]:
     """Rows by `participant_id`: of the folder's own table, or of that of the raw dataset which its description names.
 
-    All values are text, as they stand there; empty where there is no table.
+    All values are text, as they stand there; empty where there is no table, or none of participants.
     """
     path = folder / "participants.tsv"
     if not path.is_file():
@@ -21,5 +21,7 @@ def read_participants(folder: Path) -> dict[str, dict[str, str]]:
         path = Path(unquote(urlparse(raw).path)) / "participants.tsv"
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if "participant_id" not in table:
+        return {}
     return {row["participant_id"]: row for row in table.to_dict("records")}

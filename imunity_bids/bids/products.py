@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import derivative, sidecar_of, transform_path
+from imunity_bids.bids.tables import FEATURES
 
 HARMONIZED, UNCERTAINTY = "harmonized", "uncertainty"
 
@@ -75,6 +76,10 @@ class Products:
         """Expected error of that harmonized brain."""
         return self._in_template("T1w", UNCERTAINTY + description.removeprefix(HARMONIZED))
 
+    def features(self, description: str) -> Path:
+        """What the group level needs to know of that harmonized brain, a JSON file."""
+        return derivative(self.out, self.source, FEATURES, ".json", space=self.space, res="1", desc=description)
+
     def files(self, descriptions: list[str], native: bool, field: bool = False) -> list[Path]:
         """All that must be there once the image is done; `native`, `field`: what the user asked for besides."""
         images = [self.native_mask, self.native_t1w, self.template_mask, self.template_t1w]
@@ -82,7 +87,8 @@ class Products:
         for description in descriptions:
             images += [self.harmonized(description), self.uncertainty(description)]
             images += [self.native_harmonized(description)] if native else []
-        return [*images, *map(sidecar_of, images), self.forward, self.backward]
+        features = [self.features(description) for description in descriptions]
+        return [*images, *map(sidecar_of, images), *features, self.forward, self.backward]
 
     def others(self, descriptions: list[str]) -> list[Path]:
         """Harmonized images of this source in this space that have another description."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from imunity_bids import version
 from imunity_bids.bids.outputs import write_json, write_text
+from imunity_bids.bids.tables import FEATURES
 
 APP = "ImUnity-BIDS"
 BIDS_VERSION = "1.11.0"
@@ -21,7 +22,7 @@ DESCRIPTIONS = {
     "uncertainty": "Absolute error to expect, in the unit of the harmonized image, as the three axes' models name it; "
     "by the paper's models the standard deviation of the three axes",
 }
-BIDSIGNORE = "*.html\n*_xfm.*\ngroup.*\n"
+BIDSIGNORE = f"*.html\n*_xfm.*\n*_{FEATURES}.json\ngroup.*\nsites.*\n"
 
 
 def generated_by() -> list[dict[str, Any]]:
@@ -98,4 +99,5 @@ _README = """# Harmonized T1-weighted images
 Made by ImUnity-BIDS. Each participant has a report, `sub-*.html`; open it before you use the images.
 The images to analyse are `*_space-*_res-1_desc-harmonized_T1w.nii.gz`; their sidecars say which reference, which
 model and which parameters made them, and `*_scans.tsv` lists the quality measures. How to cite: `logs/CITATION.md`.
+`imunity BIDS_DIR OUTPUT_DIR group` compares the sites (`group.html`) by what `*_features.json` holds of each image.
 """

@@ -9,6 +9,8 @@ from typing import Any
 
 from imunity_bids.bids.outputs import remove_strays, sidecar_of, write_json, write_text
 
+FEATURES = "features"  # suffix of the file with what the group level needs to know of an image
+
 
 def write_scans_table(anat: Path, prefix: str, columns: Mapping[str, str]) -> None:
     """`<prefix>_scans.tsv` above an anat folder: its harmonized images, a row each, and the meaning of the columns.

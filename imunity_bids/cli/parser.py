@@ -28,10 +28,11 @@ def build_parser(where: str = "imunity") -> Parser:
     )
     parser.add_argument("bids_dir", type=Path, help="BIDS dataset; nothing is ever written into it")
     parser.add_argument("output_dir", type=Path, help="derivative dataset")
-    parser.add_argument("level", help="participant: harmonize; group: gather the quality measures of all participants")
+    parser.add_argument("level", help="participant: harmonize; group: compare the sites, gather all measures")
     parser.add_argument("--version", action="version", version=f"imunity-bids {version()}")
     parser.add_argument("-v", "--verbose", action="count", default=0, dest="verbosity", help="say more")
     _add_selection(parser.add_argument_group("which images"))
+    _add_sites(parser.add_argument_group("sites and biology"))
     _add_reference(parser.add_argument_group("reference and model"))
     _add_preprocessing(parser.add_argument_group("preprocessing and outputs"))
     _add_resources(parser.add_argument_group("resources"))
@@ -61,7 +62,6 @@ def _add_reference(group: argparse._ArgumentGroup) -> None:
         help="contrast to harmonize to: default (the bundle's), a T1w file, sub-XX[_ses-YY], or site:NAME; "
         "may be given several times",
     )  # fmt: skip
-    group.add_argument("--site-column", default="site", metavar="NAME", help="column of participants.tsv")
     group.add_argument(
         "--reference-slices", type=int, default=9, metavar="N", help="slices of each axis that give the contrast"
     )
@@ -70,6 +70,19 @@ def _add_reference(group: argparse._ArgumentGroup) -> None:
         help="match: what comes out noisier than the reference is denoised to its level",
     )  # fmt: skip
     group.add_argument("--model", default="imunity", help="bundle by name, or its folder")
+
+
+def _add_sites(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--site-column", default="site", metavar="NAME",
+        help="column of participants.tsv: for --reference site:NAME, and for the group level, which without it takes "
+        "the scanner from the sidecars of the scans",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep", nargs="+", default=[], metavar="COLUMN",
+        help="group level: columns of participants.tsv whose association with tissue volumes is to be kept, besides "
+        "age and sex",
+    )  # fmt: skip
 
 
 def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
@@ -179,6 +192,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         "references": tuple(_absolute_if_file(reference) for reference in options.references or ["default"]),
         "model": _absolute_if_folder(options.model),
         "output_spaces": tuple(options.output_spaces),
+        "keep": tuple(options.keep),
         "nprocs": options.nprocs or available_cores(),
         "mem_gb": options.mem_gb or available_memory_gb(),
         "run_id": f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}",

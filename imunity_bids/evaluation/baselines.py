@@ -6,18 +6,14 @@ import numpy as np
 from skimage.filters import threshold_multiotsu
 from sklearn.isotonic import IsotonicRegression
 
+from imunity_bids.metrics.matching import inside_mask, matching_to
+
 LANDMARKS = (1, *range(10, 100, 10), 99)  # percentiles; Shah 2011
 
 
 def histogram_matching(brain: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> np.ndarray:
     """Give the brain the mean quantiles of reference brains (nonzero where they are brain)."""
     return matching_to(brain, mask, np.mean([np.percentile(r[r > 0], range(101)) for r in references], axis=0))
-
-
-def matching_to(brain: np.ndarray, mask: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """Give the brain an intensity distribution: the quantiles (101) at 0, 1, …, 100 %, of a reference or a mean."""
-    own = np.percentile(brain[mask], np.arange(len(quantiles)))
-    return _inside(mask, np.interp(brain[mask], own, quantiles))
 
 
 def nyul(brain: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> np.ndarray:
@@ -29,13 +25,13 @@ def nyul(brain: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> n
 def nyul_to(brain: np.ndarray, mask: np.ndarray, standard: np.ndarray) -> np.ndarray:
     """The same, the mean percentiles (at `LANDMARKS`) of the reference brains being known."""
     own = np.percentile(brain[mask], LANDMARKS)
-    return _inside(mask, _through(own, standard, brain[mask]))
+    return inside_mask(mask, _through(own, standard, brain[mask]))
 
 
 def tissue_curve(brain: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> np.ndarray:
     """One monotone curve for the whole brain, through the means of three Otsu classes of brain and references."""
     own, aim = _tissue_means(brain[mask]), np.mean([_tissue_means(r[r > 0]) for r in references], axis=0)
-    return _inside(mask, _through(np.append(0, own), np.append(0, aim), brain[mask]))
+    return inside_mask(mask, _through(np.append(0, own), np.append(0, aim), brain[mask]))
 
 
 def best_curve(brain: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -44,7 +40,7 @@ def best_curve(brain: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> np.nda
     values, counts = np.unique(np.round(brain[mask] * 1023).astype(int), return_inverse=True)
     weight = np.bincount(counts)
     fit.fit(values / 1023, np.bincount(counts, truth[mask]) / weight, sample_weight=weight)
-    return _inside(mask, fit.predict(brain[mask]))
+    return inside_mask(mask, fit.predict(brain[mask]))
 
 
 def _tissue_means(values: np.ndarray) -> np.ndarray:
@@ -57,9 +53,3 @@ def _through(at: np.ndarray, to: np.ndarray, values: np.ndarray) -> np.ndarray:
     slope = (to[-1] - to[-2]) / max(at[-1] - at[-2], 1e-6)
     beyond = to[-1] + (values - at[-1]) * slope
     return np.where(values > at[-1], beyond, np.interp(values, at, to))
-
-
-def _inside(mask: np.ndarray, values: np.ndarray) -> np.ndarray:
-    out = np.zeros(mask.shape, np.float32)
-    out[mask] = np.clip(values, 0, 1)
-    return out

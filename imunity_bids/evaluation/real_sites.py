@@ -20,12 +20,14 @@ from imunity_bids.bids.outputs import sidecar_of
 from imunity_bids.bids.participants import read_participants
 from imunity_bids.errors import InputMissing
 from imunity_bids.evaluation import baselines
-from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
-from imunity_bids.evaluation.spread import order_kept, spread
-from imunity_bids.evaluation.tissue_ratios import RATIOS, tissue_ratios, well_inside
+from imunity_bids.evaluation.sites import site_accuracy
 from imunity_bids.harmonize.inference import Compute, harmonize
 from imunity_bids.harmonize.references import REFERENCE_SLICES, make_reference
+from imunity_bids.metrics.matching import matching_to
 from imunity_bids.metrics.similarity import gray_white_contrast
+from imunity_bids.metrics.spread import order_kept, spread
+from imunity_bids.metrics.textures import intensity_and_texture
+from imunity_bids.metrics.tissue_ratios import RATIOS, tissue_ratios, well_inside
 from imunity_bids.metrics.volumes import TISSUES, tissue_volumes
 from imunity_bids.models.bundle import Reference, load_bundle
 from imunity_bids.models.card import DEFAULT
@@ -213,7 +215,7 @@ def _image_rows(
     brain, mask, box = _brain(image.preproc)
     outputs = {
         RAW: brain,
-        "matching": baselines.matching_to(brain, mask, target),
+        "matching": matching_to(brain, mask, target),
         "Nyúl": baselines.nyul_to(brain, mask, target[list(baselines.LANDMARKS)]),
     }
     for name, model in models.items():

@@ -16,12 +16,13 @@ from scipy import ndimage, stats
 
 from imunity_bids.errors import InputMissing, Usage
 from imunity_bids.evaluation import baselines
-from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
+from imunity_bids.evaluation.sites import site_accuracy
 from imunity_bids.harmonize.inference import Compute, harmonize, intensity_quantiles
 from imunity_bids.harmonize.references import reference_of
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.image.template import white_core_of
 from imunity_bids.metrics import similarity
+from imunity_bids.metrics.textures import intensity_and_texture
 from imunity_bids.models.bundle import load_bundle
 from imunity_bids.simulation.persons import take_apart
 from imunity_bids.simulation.scanners import SCANNERS, STRONG, Scanner

@@ -107,6 +107,7 @@ class WritePreprocessed(_Writer):
 
 
 class _HarmonizedInputs(_Common):
+    template_t1w = File(exists=True, mandatory=True, desc="white-striped brain")
     harmonized = File(exists=True, mandatory=True)
     uncertainty = File(exists=True, mandatory=True)
     description = traits.Str(mandatory=True, desc="value of desc-")
@@ -123,13 +124,14 @@ class _HarmonizedInputs(_Common):
 
 
 class WriteHarmonized(_Writer):
-    """Uncertainty, harmonized image, sidecar: in this order, the sidecar being the mark that the image is done."""
+    """Uncertainty, features, harmonized image, sidecar: the last one is the mark that the image is done."""
 
     input_spec = _HarmonizedInputs
     output_spec = _Written
 
     def work(self, folder: Path) -> dict[str, Any]:
         """Names: DESIGN, section 4."""
+        from imunity_bids.bids.outputs import write_json
         from imunity_bids.bids.sidecars import image_sidecar
 
         given = self.inputs
@@ -141,6 +143,7 @@ class WriteHarmonized(_Writer):
 
         fields = image_sidecar("uncertainty", sources, given.template, raw) | {"SkullStripped": True}
         _write_image(products.uncertainty(given.description), given.uncertainty, np.float32, 4, fields, products.out)
+        write_json(products.features(given.description), self._features())
         path = products.harmonized(given.description)
         if given.native_space:
             self._write_native(products, template, path)
@@ -163,6 +166,15 @@ class WriteHarmonized(_Writer):
         fields = image_sidecar("harmonized", sources, None, products.source.uri) | {"SkullStripped": True}
         write_nifti(path, (np.clip(back, 0, 1) * inside).astype(np.float32), native.affine, 1)
         _write_sidecar(path, fields)
+
+    def _features(self) -> dict[str, Any]:
+        """What the group level compares sites by."""
+        from imunity_bids.qc.features import image_features
+
+        given = self.inputs
+        before, after = load(given.template_t1w)[1], load(given.harmonized)[1]
+        inside = load(given.template_mask)[1] > 0
+        return image_features(before, after, inside, np.array(given.info["quantiles"]))
 
     def _record(self) -> dict[str, Any]:
         """What the sidecar tells of how the image came about and how good it is."""

@@ -11,25 +11,25 @@ SAMPLE = 50_000
 LEVELS = np.linspace(0, 1, 2048)  # where posteriors are computed, each for the intensities around it
 
 
-def tissue_volumes(image: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def tissue_volumes(image: np.ndarray, mask: np.ndarray, sample: int = SAMPLE) -> dict[str, float]:
     """Voxels of CSF, gray and white matter, by names `csf`, `gray`, `white`: what changes less is better.
 
     `image` is (X, Y, Z) in [0, 1], `mask` bool of the same shape; see `tissue_classes`.
     """
-    counts = np.bincount(tissue_classes(image, mask)[mask], minlength=3)
+    counts = np.bincount(tissue_classes(image, mask, sample)[mask], minlength=3)
     return {name: float(count) for name, count in zip(TISSUES, counts, strict=True)}
 
 
-def tissue_classes(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def tissue_classes(image: np.ndarray, mask: np.ndarray, sample: int = SAMPLE) -> np.ndarray:
     """0 CSF, 1 gray, 2 white matter in the mask and -1 outside, (X, Y, Z) int8.
 
-    A mixture of three Gaussians is fitted to the intensities in the mask (EM: Dempster 1977, Journal of the Royal
-    Statistical Society B 39(1)); posteriors are smoothed over a voxel (σ 0.7), and every voxel of the mask belongs to
-    the largest.
+    A mixture of three Gaussians is fitted to about `sample` intensities in the mask (EM: Dempster 1977, Journal of the
+    Royal Statistical Society B 39(1)); posteriors are smoothed over a voxel (σ 0.7), and every voxel of the
+    mask belongs to the largest.
     """
     values = image[mask].astype(np.float64)
     start = np.quantile(values, [0.05, 0.35, 0.8])[:, None]
-    step = max(1, len(values) // SAMPLE)
+    step = max(1, len(values) // sample)
     mixture = GaussianMixture(3, means_init=start, random_state=0).fit(values[::step, None])
     posteriors = mixture.predict_proba(LEVELS[:, None])[:, np.argsort(mixture.means_[:, 0])]
     level = (values.clip(0, 1) * (len(LEVELS) - 1) + 0.5).astype(np.int16)
@@ -39,5 +39,6 @@ def tissue_classes(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         share[mask] = posteriors[level, index]
         share = ndimage.gaussian_filter(share, 0.7)
         better = mask & (share > best)
-        best[better], classes[better] = share[better], index
+        np.copyto(best, share, where=better)
+        classes[better] = index
     return classes

@@ -51,7 +51,7 @@ def mosaic(
         colorbar = figure.colorbar(drawn, cax=figure.add_axes((0.93, 0.25, 0.012, 0.5)))
         colorbar.set_label(bar, color="white")
         colorbar.ax.tick_params(colors="white")
-    return _encode(figure, "jpeg")
+    return encode(figure, "jpeg")
 
 
 def _strip(volume: np.ndarray, box: tuple[slice, ...], axis: int, columns: int, width: int, fill: float) -> np.ndarray:
@@ -79,7 +79,7 @@ def histograms(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
         panel.set_yticks([])
         panel.set_ylim(bottom=0)
         panel.legend(frameon=False)
-    return _encode(figure, "png")
+    return encode(figure, "png")
 
 
 def density(values: np.ndarray, span: tuple[float, float] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -107,8 +107,10 @@ def mask_box(mask: np.ndarray, margin: int = 4) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _encode(figure: Figure, kind: str) -> str:
+def encode(figure: Figure, kind: str) -> str:
+    """A figure as data URI; `kind` is jpeg, png or svg."""
     buffer = io.BytesIO()
     options = {"pil_kwargs": {"quality": 80}} if kind == "jpeg" else {}
     figure.savefig(buffer, format=kind, dpi=_DPI, facecolor=figure.get_facecolor(), **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    media = "svg+xml" if kind == "svg" else kind
+    return f"data:image/{media};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,65 +1,91 @@
-"""One table and one page for all participants: the quality measures, sortable, outliers marked."""
+"""One page and four tables for all participants: what sites have in common, what tells them apart, who lies outside."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from imunity_bids.bids.outputs import write_json, write_text
-from imunity_bids.errors import NothingSelected
+from imunity_bids.metrics.tissue_ratios import RATIOS
+from imunity_bids.metrics.volumes import TISSUES
+from imunity_bids.qc.features import AFTER, BEFORE, MATCHED
 from imunity_bids.qc.measures import COLUMNS
+from imunity_bids.reports import sites
+from imunity_bids.reports.cohort import Cohort, read_cohort
+from imunity_bids.reports.comparison import compare
+from imunity_bids.reports.group_page import render
+from imunity_bids.settings import Settings
 
-TEMPLATE = Path(__file__).parents[1] / "data" / "group.html.j2"
-FENCE = 1.5  # Tukey's: outside the quartiles by more than this many interquartile ranges
+METHODS = {BEFORE: "before", MATCHED: "after plain histogram matching", AFTER: "after harmonization"}
+_RATIO_TEXTS = {"gray_white": "Level of gray matter", "csf_white": "Level of CSF"}
+_TISSUE_TEXTS = {"csf": "CSF", "gray": "gray matter", "white": "white matter"}
+STORED = {
+    **{
+        f"{ratio}_{method}": f"{text} relative to white matter, well inside both, {when}"
+        for ratio, text in _RATIO_TEXTS.items()
+        for method, when in METHODS.items()
+    },
+    **{
+        f"{tissue}_ml_{method}": f"Volume of {text} in template space in mL, {when}"
+        for tissue, text in _TISSUE_TEXTS.items()
+        for method, when in METHODS.items()
+    },
+}
+ABOUT = {
+    "report": "Report of the participant",
+    "filename": "Harmonized image",
+    "participant_id": "Participant",
+    "site": "Site",
+    "age": "Age in years",
+    "sex": "M or F",
+}
 
 
-def write_group(output_dir: Path) -> pd.DataFrame:
-    """Write `group.tsv`, `group.json` and `group.html`; returns the table.
+def write_group(settings: Settings) -> Cohort:
+    """Write `group.tsv`, `group.json`, `sites.tsv`, `sites.json` and `group.html` into the output folder.
 
     Raises
     ------
     NothingSelected
         No participant has quality measures yet.
     """
-    paths = sorted(output_dir.glob("sub-*/**/*_scans.tsv"))
-    if not paths:
-        raise NothingSelected(f"no quality measures in {output_dir}; run the participant level first")
-    parts = []
-    for path in paths:
-        part = pd.read_csv(path, sep="\t", na_values="n/a", dtype={"reason": str})
-        part.insert(0, "report", path.name.removesuffix("_scans.tsv") + ".html")
-        parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
-    table["filename"] = table.filename.str.removeprefix("anat/")
-    write_text(output_dir / "group.tsv", table.to_csv(sep="\t", index=False, na_rep="n/a"))
-    described = {name: {"Description": text} for name, text in COLUMNS.items()}
-    write_json(output_dir / "group.json", {"Description": "Quality measures of all participants", **described})
-    write_text(output_dir / "group.html", _render(table))
-    return table
+    cohort, out = read_cohort(settings), settings.output_dir
+    comparison = compare(cohort, settings.nprocs)
+    by_site = sites.site_table(cohort.compared)
+    _write_table(out / "group.tsv", _image_table(cohort), "All harmonized images", {**ABOUT, **COLUMNS, **STORED})
+    _write_table(out / "sites.tsv", by_site, "All sites", sites.COLUMNS, {"Comparison": _plain(comparison)})
+    write_text(out / "group.html", render(cohort, by_site, comparison))
+    return cohort
 
 
-def outliers(table: pd.DataFrame) -> pd.DataFrame:
-    """True where a measure lies outside Tukey's fences, for four images and more."""
-    numbers = table.select_dtypes("number")
-    low, high = numbers.quantile(0.25), numbers.quantile(0.75)
-    reach = FENCE * (high - low)
-    marked = (numbers < low - reach) | (numbers > high + reach)
-    return marked if len(table) >= 4 else marked & False
+def _image_table(cohort: Cohort) -> pd.DataFrame:
+    """The columns of `group.tsv`; what sites are compared by is empty for images that are not."""
+    table = cohort.images.replace({"site": {"": "n/a"}, "sex": {"": "n/a"}})
+    for method in METHODS:
+        part = cohort.features[cohort.features.method == method].set_index("image")
+        for ratio in RATIOS:
+            table[f"{ratio}_{method}"] = part[ratio] if ratio in part else float("nan")
+        for tissue in TISSUES:
+            table[f"{tissue}_ml_{method}"] = part[tissue]
+    return table.reindex(columns=[*ABOUT, *COLUMNS, *cohort.kept, *STORED])
 
 
-def _render(table: pd.DataFrame) -> str:
-    import jinja2
+def _plain(content: Any) -> Any:
+    """For JSON, which knows neither NaN nor infinity."""
+    if isinstance(content, dict):
+        return {name: _plain(part) for name, part in content.items()}
+    if isinstance(content, list):
+        return [_plain(part) for part in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
-    marked = outliers(table)
-    rows = []
-    for index, row in table.iterrows():
-        cells = [
-            {"value": row[name], "outlier": bool(marked.get(name, pd.Series(dtype=bool)).get(index, False))}
-            for name in COLUMNS
-        ]
-        rows.append({"report": row.report, "filename": row.filename, "verdict": row.verdict, "cells": cells})
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        rows=rows, columns=COLUMNS, counts=table.verdict.value_counts().to_dict(), total=len(table)
-    )
+
+def _write_table(
+    path: Path, table: pd.DataFrame, text: str, columns: dict[str, str], more: dict[str, Any] | None = None
+) -> None:
+    """A table, and beside it the meaning of its columns."""
+    write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g"))
+    described = {name: {"Description": columns.get(name, "Column of participants.tsv")} for name in table.columns}
+    write_json(path.with_suffix(".json"), {"Description": text, **described, **(more or {})})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imunity_bids.bids.outputs import anat_folder, remove_strays, write_text
-from imunity_bids.bids.sidecars import write_dataset_files
+from imunity_bids.bids.sidecars import BIDSIGNORE, write_dataset_files
 from imunity_bids.bids.tables import write_scans_table
 from imunity_bids.errors import OK, SOME_FAILED, InputMissing
 from imunity_bids.plan.crash import Failure
@@ -58,14 +58,15 @@ def participant_level(settings: Settings) -> int:
 
 
 def group_level(settings: Settings) -> int:
-    """Gather the quality measures of all participants."""
+    """Compare the sites, and gather the measures of all participants."""
     from imunity_bids.reports.group import write_group
 
     if not settings.output_dir.is_dir():
         raise InputMissing(f"OUTPUT_DIR {settings.output_dir} does not exist; run the participant level first")
     check_folders(settings)
-    table = write_group(settings.output_dir)
-    log.info("%d images in %s", len(table), settings.output_dir / "group.html")
+    write_text(settings.output_dir / ".bidsignore", BIDSIGNORE)  # an earlier version's knows less
+    cohort = write_group(settings)
+    log.info("%d images in %s", len(cohort.images), settings.output_dir / "group.html")
     return OK
 
 

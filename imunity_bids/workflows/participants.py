@@ -104,6 +104,7 @@ def _add_image(
             ("conformed", finish, "native_image"),
             ("native_mask", finish, "native_mask"),
             ("template_mask", finish, "template_mask"),
+            ("striped", finish, "template_t1w"),
             ("backward", finish, "backward"),
             ("conform_info", finish, "conform"),
             ("brain_info", finish, "brain"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
-
 from imunity_bids.evaluation import baselines
 from tests.simulation.people import ball_brain
 

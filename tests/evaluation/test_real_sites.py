@@ -12,12 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
-
 from imunity_bids.cli.evaluate import main
 from imunity_bids.evaluation import baselines
-from imunity_bids.evaluation.spread import order_kept, spread
-from imunity_bids.evaluation.tissue_ratios import tissue_ratios, well_inside
+from imunity_bids.metrics.matching import matching_to
+from imunity_bids.metrics.spread import order_kept, spread
+from imunity_bids.metrics.tissue_ratios import tissue_ratios, well_inside
 from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.quantiles import match, quantiles
 from tests.simulation.people import ball_brain
@@ -113,7 +112,7 @@ def test_matching_and_nyul_reach_the_quantiles_that_they_are_given() -> None:
     brain, mask = ball_brain(1)
     other, there = ball_brain(2)
     target = quantiles(torch.from_numpy(other[there] ** 1.3)).numpy()
-    matched = baselines.matching_to(brain, mask, target)
+    matched = matching_to(brain, mask, target)
     own = quantiles(torch.from_numpy(brain[mask]))
     expected = match(torch.from_numpy(brain[mask])[None], own[None], torch.from_numpy(target)[None])[0]
     assert np.abs(matched[mask] - expected.numpy()).max() < 1e-3  # the histogram matching of the harmonizer

@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
-
 from imunity_bids.evaluation.baselines import histogram_matching
 from imunity_bids.harmonize.inference import Compute, harmonize
 from imunity_bids.harmonize.references import reference_of

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
-
-from imunity_bids.evaluation.sites import intensity_and_texture, site_accuracy
+from imunity_bids.evaluation.sites import site_accuracy
+from imunity_bids.metrics.textures import intensity_and_texture
 from tests.simulation.people import ball_brain
 
 

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
-
 from imunity_bids.cli.evaluate import main
 from imunity_bids.errors import Usage
 from imunity_bids.evaluation import travelers

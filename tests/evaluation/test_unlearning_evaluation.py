@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-pytest.importorskip("sklearn", reason="evaluation needs the extra `train`")
-
 from imunity_bids.cli import evaluate
 from imunity_bids.evaluation import unlearning, unlearning_experiments, unlearning_tables
 from imunity_bids.evaluation.unlearning_cohort import (

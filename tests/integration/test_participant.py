@@ -79,6 +79,9 @@ def test_every_promised_file_is_there(results: Path) -> None:
         ):
             assert (results / (stem + name)).is_file(), name
             assert (results / (stem + name.replace(".nii.gz", ".json"))).is_file(), name
+        for label in ("harmonized", "harmonized+B", "harmonized+sub01"):
+            features = json.loads((results / f"{stem}_space-{SMALL}_res-1_desc-{label}_features.json").read_text())
+            assert {"before", "after", "matching", "blurred"} == set(features["Images"])
         assert (results / f"{stem}_from-T1w_to-{SMALL}_mode-image_xfm.mat").is_file()
     for name in ("sub-01.html", "sub-02_ses-a.html", "sub-01/sub-01_scans.tsv", "logs/CITATION.md"):
         assert (results / name).is_file()
@@ -90,7 +93,8 @@ def test_group_gathers_all(dataset: Path, results: Path) -> None:
     assert main([str(dataset), str(results), "group"]) == 0
     rows = (results / "group.tsv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 3
-    assert (results / "group.html").read_text().count("<tr>") == len(rows)
+    assert {row.split("\t")[3] for row in rows[1:]} == {"A", "B"}
+    assert "2 images of 2 persons, 2 sites" in (results / "group.html").read_text()
 
 
 def test_the_validator_has_nothing_to_say(dataset: Path, results: Path) -> None:

@@ -212,7 +212,7 @@ def test_every_file_must_be_there(settings: Settings) -> None:
     made = make_plan(both)
     image = write_all(made)
     files = made.products(image).files(made.descriptions, made.native)
-    assert len(set(files)) == len(files) == 2 * (4 + 2 * 3) + 2
+    assert len(set(files)) == len(files) == 2 * (4 + 2 * 3) + 2 + 2  # images and sidecars, features, transforms
     for path in files:
         content = path.read_text()
         path.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +17,9 @@ from imunity_bids.plan.plan import Plan
 from imunity_bids.plan.requests import ReferenceRequest
 from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports import participant
-from imunity_bids.reports.group import outliers, write_group
+from imunity_bids.reports.group import write_group
 from imunity_bids.reports.methods import citation
+from imunity_bids.reports.sites import outliers
 from imunity_bids.settings import Settings
 
 
@@ -97,28 +97,13 @@ def table(out: Path, subject: str, clipped: float, reason: str = "") -> None:
     write_scans_table(anat, f"sub-{subject}", COLUMNS)
 
 
-def test_the_group_gathers_tables_and_marks_outliers(tmp_path: Path) -> None:
-    values = (0.010, 0.011, 0.012, 0.013, 0.5)
-    for number, clipped in enumerate(values):
-        table(tmp_path, str(number), clipped, "much was cut" if clipped > 0.1 else "")
-    written = write_group(tmp_path)
-    assert written.clipped.tolist() == pytest.approx(list(values))
-    assert outliers(written).clipped.tolist() == [False] * 4 + [True]
-    rows = pd.read_csv(tmp_path / "group.tsv", sep="\t")
-    assert list(rows.columns) == ["report", "filename", *COLUMNS]
-    assert rows.reason.tolist()[-1] == "much was cut"
-    assert rows.report.tolist()[0] == "sub-0.html"
-    page = (tmp_path / "group.html").read_text()
-    assert page.count("<tr>") == 6
-    assert not re.search(r"(src|href)=\"https?:", page)
-    described = json.loads((tmp_path / "group.json").read_text())
-    assert set(COLUMNS) <= set(described)
-
-
-def test_three_images_have_no_outliers(tmp_path: Path) -> None:
+def test_outliers_of_four_and_of_three_images(tmp_path: Path) -> None:
+    assert outliers(pd.DataFrame({"clipped": [0.010, 0.011, 0.012, 0.013, 0.5]})).clipped.tolist() == [False] * 4 + [
+        True
+    ]
     assert not outliers(pd.DataFrame({"clipped": [0.0, 0.0, 9.0]})).to_numpy().any()
     with pytest.raises(NothingSelected, match="run the participant level first"):
-        write_group(tmp_path)
+        write_group(Settings(tmp_path, tmp_path))
 
 
 def test_an_image_without_its_mark_is_in_no_table(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("sklearn", reason="probes need the extra `train`")
-
 from imunity_bids.errors import DataUnusable, Usage
 from imunity_bids.unlearning import fit as module
 from imunity_bids.unlearning.fit import Schedule, fit

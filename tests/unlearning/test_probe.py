@@ -3,8 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", reason="probes need the extra `train`")
-
 from imunity_bids.unlearning.probe import probe
 
 
