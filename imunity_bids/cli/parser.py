@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +11,9 @@ from uuid import uuid4
 
 from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser
+from imunity_bids.cli.options import add_compute, add_models, add_preprocessing, check_values
 from imunity_bids.errors import InputMissing, UnknownLevel, Usage
-from imunity_bids.settings import DEFAULT_TEMPLATE, Settings
+from imunity_bids.settings import Settings
 
 LEVELS = ("participant", "group")
 FLAG = argparse.BooleanOptionalAction
@@ -62,36 +62,12 @@ def _add_reference(group: argparse._ArgumentGroup) -> None:
         "may be given several times",
     )  # fmt: skip
     group.add_argument("--site-column", default="site", metavar="NAME", help="column of participants.tsv")
-    group.add_argument(
-        "--reference-slices", type=int, default=9, metavar="N", help="slices of each axis that give the contrast"
-    )
-    group.add_argument(
-        "--noise", choices=("match", "keep"), default="match",
-        help="match: what comes out noisier than the reference is denoised to its level",
-    )  # fmt: skip
-    group.add_argument("--model", default="imunity", help="bundle by name, or its folder")
+    add_models(group)
 
 
 def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
-    methods = ("auto", "network", "ants", "synthstrip", "none")
-    group.add_argument(
-        "--skull-strip", choices=methods, default="auto", help="auto: network, unless the scan is already stripped"
-    )
-    group.add_argument("--brain-model", type=Path, metavar="DIR", help="brain extraction model of your own")
-    group.add_argument(
-        "--brain-border", type=float, default=0.0, metavar="MM", help="shift of the mask's edge, negative: tighter"
-    )
-    group.add_argument("--synthstrip-model", type=Path, metavar="FILE", help="SynthStrip's weights")
-    group.add_argument("--registration", choices=("affine", "rigid"), default="affine", help="to the template")
-    group.add_argument(
-        "--bias-correction", choices=("white-matter", "plain", "none"), default="white-matter",
-        help="white-matter: a smooth field through white matter; plain: N4",
-    )  # fmt: skip
+    add_preprocessing(group)
     group.add_argument("--save-bias-field", action=FLAG, default=False, help="write the field, on the scan's voxels")
-    group.add_argument(
-        "--template", default=DEFAULT_TEMPLATE, metavar="NAME",
-        help="TemplateFlow name, NAME:cohort-N, or MNI152NLin2009aSym, which is built in",
-    )  # fmt: skip
     group.add_argument(
         "--output-spaces", nargs="+", default=["template"], choices=("template", "T1w"),
         help="where to write the harmonized image; template is always written",
@@ -99,9 +75,7 @@ def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_resources(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N, for the models")
-    group.add_argument("--batch-size", type=int, default=16, metavar="N", help="slices at once")
-    group.add_argument("--precision", choices=("float32", "float16", "bfloat16"), default="float32", help="on a GPU")
+    add_compute(group)
     group.add_argument("--nprocs", type=int, metavar="N", help="images or steps at once (default: the cores allowed)")
     group.add_argument("--omp-nthreads", type=int, metavar="N", help="threads per step (default: shared out)")
     group.add_argument("--mem-gb", type=float, metavar="GB", help="memory (default: what is allowed)")
@@ -136,12 +110,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         options = argparse.Namespace(**{**vars(options), **vars(written), **vars(typed)})
     if options.level not in LEVELS:
         raise UnknownLevel(f"unknown analysis level {options.level}: participant or group")
-    for name in ("reference_slices", "batch_size", "nprocs", "omp_nthreads", "mem_gb"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise Usage(f"--{name.replace('_', '-')} {value}: must be above 0")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
-        raise Usage(f"--device {options.device}: auto, cpu, cuda or cuda:N")
+    check_values(options)
     return _settings(options)
 
 
