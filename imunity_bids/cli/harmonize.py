@@ -22,6 +22,7 @@ def build_parser() -> Parser:
         "--reference", default="default", metavar="REF",
         help="contrast to harmonize to: a reference of the bundle by its name, or a T1w file",
     )  # fmt: skip
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="brain mask of the scan, instead of a computed one")
     parser.add_argument(
         "--output-space", choices=("template", "T1w"), default="template",
         help="grid of OUT: the template's, or the scan's own",

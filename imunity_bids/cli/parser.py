@@ -54,6 +54,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--skip-bids-validation", action=FLAG, default=False, help="do not check dataset_description.json"
     )
 
+    group.add_argument(
+        "--derivatives", nargs="+", default=[], metavar="[NAME=]DIR",
+        help="folders of derivatives: a *_desc-brain_mask there is used instead of a computed one, and "
+        "*_label-lesion_mask or _roi is kept out of all estimates; the first folder counts first",
+    )  # fmt: skip
+
 
 def _add_reference(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
@@ -126,7 +132,9 @@ def options_in_full(arguments: list[str]) -> tuple[list[str], list[Path]]:
         value = _absolute(typed) if name == "config_file" else getattr(settings, name)
         value = list(value) if isinstance(value, tuple) else value
         words += _as_typed(actions[name], value, Path())
-        paths += [Path(item) for item in (value if isinstance(value, list) else [value]) if str(item).startswith("/")]
+        items = [str(item) for item in (value if isinstance(value, list) else [value])]
+        folders = [item.rpartition("=")[2] if name == "derivatives" else item for item in items]
+        paths += [Path(folder) for folder in folders if folder.startswith("/")]
     return words, paths
 
 
@@ -146,6 +154,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         "participants": _labels(options.participants, "sub-"),
         "sessions": _labels(options.sessions, "ses-"),
         "references": tuple(_absolute_if_file(reference) for reference in options.references or ["default"]),
+        "derivatives": tuple(_absolute_folder(spec) for spec in options.derivatives),
         "model": _absolute_if_folder(options.model),
         "output_spaces": tuple(options.output_spaces),
         "nprocs": options.nprocs or available_cores(),
@@ -161,6 +170,12 @@ def _absolute(path: Path) -> Path:
     Links stay: a cluster's /data may be mounted elsewhere on each node.
     """
     return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def _absolute_folder(spec: str) -> str:
+    """NAME=DIR or DIR."""
+    name, equals, folder = spec.rpartition("=")
+    return f"{name}{equals}{_absolute(Path(folder))}"
 
 
 def _absolute_if_folder(model: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, traits
 
+from imunity_bids.errors import DataUnusable
 from imunity_bids.plan.crash import write_crash
 
 
@@ -40,6 +43,15 @@ class Interface(SimpleInterface):
                 write_crash(Path(self.inputs.crash_file), type(self).__name__, error)
             raise
         return runtime
+
+
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """An error about data says of which file."""
+    try:
+        yield
+    except DataUnusable as error:
+        raise DataUnusable(f"{file}: {error}") from error
 
 
 def load(path: str) -> tuple[nib.Nifti1Image, np.ndarray]:

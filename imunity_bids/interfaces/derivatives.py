@@ -28,6 +28,7 @@ class _Common(Inputs):
     native_mask = File(exists=True, mandatory=True)
     template_mask = File(exists=True, mandatory=True)
     backward = File(exists=True, mandatory=True, desc="template to image")
+    given = traits.List(traits.Str, usedefault=True, desc="BIDS URIs of masks that were made before")
 
 
 class _PreprocInputs(_Common):
@@ -84,20 +85,20 @@ class WritePreprocessed(_Writer):
             written.append(path.name)
             return _write_image(path, file, kind, code, fields, products.out)
 
-        fields = image_sidecar("brain", [raw], None, raw) | {"Type": "Brain"}
+        fields = image_sidecar("brain", [raw, *given.given], None, raw) | {"Type": "Brain"}
         mask = write(products.native_mask, given.native_mask, fields, np.uint8, 1)
-        fields = image_sidecar("preproc", [raw, mask], None, raw)
-        fields |= {"SkullStripped": given.brain["method"] == "none", "BiasFieldCorrection": given.bias["method"]}
+        fields = image_sidecar("preproc", [raw, mask, *given.given], None, raw)
+        fields |= {"SkullStripped": given.brain["stripped"], "BiasFieldCorrection": given.bias["method"]}
         preproc = write(products.native_t1w, given.native_t1w, fields, np.float32, 1)
         for path in (products.field, sidecar_of(products.field)):
             path.unlink(missing_ok=True)  # an earlier run's is that of another image
         if given.field:
-            fields = image_sidecar("biasfield", [raw, mask], None, raw)
+            fields = image_sidecar("biasfield", [raw, mask, *given.given], None, raw)
             fields |= {"SkullStripped": False, "BiasFieldCorrection": given.bias["method"]}
             write(products.field, given.field, fields, np.float32, 1)
-        fields = image_sidecar("brain", [mask], given.template, raw) | {"Type": "Brain"}
+        fields = image_sidecar("brain", [mask, *given.given], given.template, raw) | {"Type": "Brain"}
         moved = write(products.template_mask, given.template_mask, fields, np.uint8, 4)
-        fields = image_sidecar("preproc", [preproc, moved], given.template, raw)
+        fields = image_sidecar("preproc", [preproc, moved, *given.given], given.template, raw)
         fields |= {"SkullStripped": True, "WhiteStripe": _white_stripe(given.stripe)}
         write(products.template_t1w, given.template_t1w, fields, np.float32, 4)
         for path, file in ((products.forward, given.forward), (products.backward, given.backward)):
@@ -137,6 +138,7 @@ class WriteHarmonized(_Writer):
         raw = products.source.uri
         sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
         sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:raw:")]
+        sources += given.given
         products.unmark([given.description])
 
         fields = image_sidecar("uncertainty", sources, given.template, raw) | {"SkullStripped": True}
@@ -159,7 +161,7 @@ class WriteHarmonized(_Writer):
         inside = load(given.native_mask)[1] > 0
         back = apply(load(given.harmonized)[1], template.brain, native, Path(given.backward), "bSpline")
         path = products.native_harmonized(given.description)
-        sources = [f"bids::{harmonized.relative_to(products.out).as_posix()}"]
+        sources = [f"bids::{harmonized.relative_to(products.out).as_posix()}", *given.given]
         fields = image_sidecar("harmonized", sources, None, products.source.uri) | {"SkullStripped": True}
         write_nifti(path, (np.clip(back, 0, 1) * inside).astype(np.float32), native.affine, 1)
         _write_sidecar(path, fields)

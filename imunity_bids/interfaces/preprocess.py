@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import File, TraitedSpec, traits
+from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
-from imunity_bids.interfaces.base import Inputs, Interface, load, save
+from imunity_bids.interfaces.base import Inputs, Interface, load, naming, save
+
+if TYPE_CHECKING:
+    from imunity_bids.image.brain_mask import BrainMask
 
 
 class _ConformInputs(Inputs):
@@ -45,11 +49,13 @@ class _BrainInputs(Inputs):
     synthstrip_model = traits.Str("", desc="SynthStrip's weights")
     device = traits.Str("cpu", usedefault=True)
     use_gpu = traits.Bool(False, usedefault=True, desc="takes one of Nipype's GPU slots")
+    given = File(exists=True, desc="a mask that was made before, instead of all that")
+    given_uri = traits.Str(desc="its name in sidecars")
 
 
 class _BrainOutputs(TraitedSpec):
     out_file = File(desc="mask, uint8")
-    info = traits.Dict(desc="method and quality measures")
+    info = traits.Dict(desc="method, quality measures, whether the scan came without its skull")
 
 
 class ExtractBrain(Interface):
@@ -60,10 +66,24 @@ class ExtractBrain(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `image.extraction`."""
-        from imunity_bids.image.extraction import extract_brain
+        from imunity_bids.image.brain_mask import is_stripped
 
         image, _ = load(self.inputs.in_file)
-        brain = extract_brain(
+        known = isdefined(self.inputs.given)
+        brain = self._given(image) if known else self._extracted(image)
+        return {
+            "out_file": save(folder / "mask.nii", brain.mask.astype(np.uint8), image),
+            "info": {
+                "method": f"mask {self.inputs.given_uri}" if known else brain.method,
+                "measures": brain.measures(),
+                "stripped": is_stripped(image, brain.mask) if known else brain.method == "none",
+            },
+        }
+
+    def _extracted(self, image: nib.Nifti1Image) -> BrainMask:
+        from imunity_bids.image.extraction import extract_brain
+
+        return extract_brain(
             image,
             method=self.inputs.method,
             border_mm=self.inputs.border,
@@ -71,10 +91,12 @@ class ExtractBrain(Interface):
             synthstrip_model=self.inputs.synthstrip_model,
             device=self.inputs.device,
         )
-        return {
-            "out_file": save(folder / "mask.nii", brain.mask.astype(np.uint8), image),
-            "info": {"method": brain.method, "measures": brain.measures()},
-        }
+
+    def _given(self, image: nib.Nifti1Image) -> BrainMask:
+        from imunity_bids.image.extraction import brain_of_file
+
+        with naming(self.inputs.given_uri):
+            return brain_of_file(image, Path(self.inputs.given))
 
 
 class _RegisterInputs(Inputs):

@@ -27,6 +27,7 @@ class ReferenceRequest:
     sha256: str  # of the bundle's tensors, of the image, or of the hashes of several images
     images: tuple[T1w, ...] = ()
     image_sha256: tuple[str, ...] = ()
+    masks: tuple[dict[str, list[str]], ...] = ()  # of each image: hashes of the masks that were made before
 
     @property
     def scans(self) -> list[dict[str, str]]:
@@ -94,7 +95,15 @@ def _of_images(name: str, kind: str, images: list[T1w]) -> ReferenceRequest:
         check_twin(image)
     hashes = tuple(sha256(image.path) for image in images)
     whole = hashes[0] if len(hashes) == 1 else digest(hashes)
-    return ReferenceRequest(_label(name), kind, whole, tuple(images), hashes)
+    return ReferenceRequest(_label(name), kind, whole, tuple(images), hashes, tuple(map(mask_hashes, images)))
+
+
+def mask_hashes(image: T1w) -> dict[str, list[str]]:
+    """SHA256 of the masks of an image that were made before; two empty lists where there are none."""
+    brains = [image.brain_mask] if image.brain_mask else []
+    return {
+        kind: [sha256(given.path) for given in masks] for kind, masks in (("brain", brains), ("lesion", image.lesions))
+    }
 
 
 def _label(name: str) -> str:

@@ -19,18 +19,16 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from imunity_bids.bids.outputs import sidecar_of, write_json, write_nifti
-from imunity_bids.bids.sidecars import BIDS_VERSION
 from imunity_bids.errors import DiskError, ImunityError, InputMissing, OutputImpossible, Usage, is_disk_error
-from imunity_bids.image.conform import check_readable
 from imunity_bids.models.card import DEFAULT, find_bundle, read_card
 from imunity_bids.plan.crash import crash_file
 from imunity_bids.plan.plan import Plan, make_plan
 from imunity_bids.run.failures import gather_failures, set_unreadable_aside
+from imunity_bids.run.one_scan import MASKS, NIFTI, OneScan, make_one_scan
 from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
 
-NIFTI = (".nii.gz", ".nii")
 SPACES = ("template", "T1w")
 OPTIONS = (
     *("reference_slices", "noise", "model", "skull_strip", "brain_model", "brain_border", "synthstrip_model"),
@@ -57,7 +55,7 @@ def harmonize_file(source: Path, target: Path, output_space: str = "template", *
     OutputImpossible
         `target` cannot be written.
     """
-    inputs = [source, *(Path(options[name]) for name in ("reference",) if options.get(name))]
+    inputs = [source, *(Path(options[name]) for name in ("reference", *MASKS) if options.get(name))]
     _check_target(target, inputs)
     made = harmonize_image(source, output_space=output_space, **options)
     try:
@@ -72,7 +70,8 @@ def harmonize_file(source: Path, target: Path, output_space: str = "template", *
 
 
 def harmonize_image(
-    image: Path | str | SpatialImage, reference: Path | str | None = None, *, output_space: str = "template",
+    image: Path | str | SpatialImage, reference: Path | str | None = None, mask: Path | str | None = None, *,
+    output_space: str = "template",
     **options: Any,
 ) -> HarmonizedScan:  # fmt: skip
     """Harmonize one T1w scan with the steps of the participant level.
@@ -83,6 +82,8 @@ def harmonize_image(
         A NIfTI file, or an image of nibabel (X, Y, Z).
     reference
         Contrast to harmonize to: a T1w file, or the name of a reference of the bundle; None is the bundle's default.
+    mask
+        Brain mask, a NIfTI file on any grid of the scan's space; None: it is computed.
     output_space
         "template", or "T1w": the voxels of the scan, axes in RAS order.
     options
@@ -99,13 +100,12 @@ def harmonize_image(
     if output_space not in SPACES:
         raise Usage(f"output space {output_space}: {' or '.join(SPACES)}")
     with tempfile.TemporaryDirectory(prefix="imunity-") as folder, _process_left_as_it_was():
-        dataset = Path(folder, "bids")
-        scan = _put_into_dataset(image, dataset)
-        settings = _settings(dataset, Path(folder, "out"), reference, output_space, options)
+        one = make_one_scan(Path(folder), image, {"mask": mask})
+        settings = _settings(one, reference, output_space, options)
         try:
-            return _made(_run(make_plan(settings)), image)
+            return _made(_run(make_plan(settings)), one)
         except ImunityError as error:
-            raise type(error)(_with_name(str(error), scan, _name_of(image))) from error
+            raise type(error)(one.message(str(error))) from error
 
 
 def _check_target(target: Path, inputs: list[Path]) -> None:
@@ -128,27 +128,7 @@ def _same(first: Path, second: Path) -> bool:
     return second.exists() and first.samefile(second)
 
 
-def _put_into_dataset(image: Path | str | SpatialImage, dataset: Path) -> Path:
-    """A dataset whose one scan is a link to the file, or the image written; returns the scan's path in there."""
-    anat = dataset / "sub-01" / "anat"
-    anat.mkdir(parents=True)
-    write_json(dataset / "dataset_description.json", {"Name": "one scan", "BIDSVersion": BIDS_VERSION})
-    if isinstance(image, SpatialImage):
-        scan = anat / "sub-01_T1w.nii"
-        nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine, image.header).to_filename(scan)
-        return scan
-    extension = next((end for end in NIFTI if str(image).endswith(end)), None)
-    if extension is None:
-        raise Usage(f"{image}: a scan is NIfTI, .nii.gz or .nii; convert it first")
-    check_readable(Path(image))
-    scan = anat / f"sub-01_T1w{extension}"
-    scan.symlink_to(Path(image).absolute())
-    return scan
-
-
-def _settings(
-    dataset: Path, out: Path, reference: Path | str | None, output_space: str, options: dict[str, Any]
-) -> Settings:
+def _settings(one: OneScan, reference: Path | str | None, output_space: str, options: dict[str, Any]) -> Settings:
     """Absolute paths: steps run in folders of their own."""
     from joblib import cpu_count
 
@@ -161,8 +141,9 @@ def _settings(
             values[name] = Path(values[name]).absolute()
     values["device"] = resolve_device(values.get("device", Settings.device))
     return Settings(
-        dataset, out, references=(_reference(reference, bundle),), model=str(bundle),
-        output_spaces=tuple(dict.fromkeys(("template", output_space))), work_dir=out.with_name("work"), run_id="one",
+        one.dataset, one.folder / "out", derivatives=one.derivatives, model=str(bundle),
+        references=(_reference(reference, bundle),),
+        output_spaces=tuple(dict.fromkeys(("template", output_space))), work_dir=one.folder / "work", run_id="one",
         **values,
     )  # fmt: skip
 
@@ -202,40 +183,24 @@ def _run(plan: Plan) -> Plan:
     return plan
 
 
-def _made(plan: Plan, source: Path | str | SpatialImage) -> HarmonizedScan:
-    """Read what the workflow wrote; `Sources` and `SpatialReference` name the user's file instead of a dataset's."""
+def _made(plan: Plan, one: OneScan) -> HarmonizedScan:
+    """Read what the workflow wrote; `Sources` and `SpatialReference` name the user's files."""
     (scan,), (description,) = plan.images, plan.descriptions
     products = plan.products(scan)
     path = products.harmonized(description)
-    sidecar = _json(path)
+    sidecar = json.loads(one.told(sidecar_of(path).read_text(encoding="utf-8")))
+    sidecar["Sources"] = [file.absolute().as_uri() for file in one.files]
     uncertainty = _in_memory(products.uncertainty(description))
-    sidecar.pop("Sources")
-    if not isinstance(source, SpatialImage):
-        sidecar["Sources"] = [Path(source).absolute().as_uri()]
     if plan.native:
         path = products.native_harmonized(description)
         sidecar.pop("Resolution")
-        sidecar["SpatialReference"] = sidecar.get("Sources", ["the scan"])[0]
+        sidecar["SpatialReference"] = one.uri
     return HarmonizedScan(_in_memory(path), sidecar, uncertainty)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(sidecar_of(path).read_text(encoding="utf-8"))
 
 
 def _in_memory(path: Path) -> nib.Nifti1Image:
     image = nib.load(path)
     return nib.Nifti1Image(np.asarray(image.dataobj).copy(), image.affine, image.header)
-
-
-def _name_of(image: Path | str | SpatialImage) -> str:
-    return (image.get_filename() or "the scan") if isinstance(image, SpatialImage) else str(image)
-
-
-def _with_name(message: str, scan: Path, name: str) -> str:
-    """A message about the passing dataset's scan, with the name that the user knows."""
-    message = message.replace(str(scan), name)
-    return message if name in message else f"{name}: {message}"
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def _add_image(
                 description=plan.description(reference),
                 native_space=plan.native,
                 provenance=_provenance(plan, fingerprint, reference),
-                parameters=plan.parameters(fingerprint, reference),
+                parameters=plan.parameters(image, fingerprint, reference),
             ),
             f"finish_{name}_to_{label}",
             settings,
@@ -117,7 +117,7 @@ def _add_image(
         workflow.connect(write, "done", finish, "waited_for")
 
 
-def _common(plan: Plan, image: T1w) -> dict[str, str]:
+def _common(plan: Plan, image: T1w) -> dict[str, Any]:
     """Inputs of both steps that write."""
     return {
         "source": str(image.path),
@@ -125,6 +125,7 @@ def _common(plan: Plan, image: T1w) -> dict[str, str]:
         "output_dir": str(plan.settings.output_dir),
         "template": plan.settings.template,
         "crash_file": str(crash_file(plan, image)),
+        "given": [given.uri for given in image.given],
     }
 
 
@@ -141,7 +142,8 @@ def _give_reference(workflow: Workflow, source: Node | str | None, reference: Re
 def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, preprocess) -> Node | str:
     """The node that encodes a reference, or its file where an earlier run left it."""
     settings = plan.settings
-    key = digest([reference.sha256, plan.preprocessing, model(plan.card), settings.reference_slices, reference.label])
+    made_of = [reference.label, reference.sha256, reference.masks]
+    key = digest([made_of, plan.preprocessing, model(plan.card), settings.reference_slices])
     cache = settings.output_dir / ".imunity_cache" / f"{key}.safetensors"
     if cache.is_file():
         return str(cache)

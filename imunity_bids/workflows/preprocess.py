@@ -8,7 +8,8 @@ from pathlib import Path
 from nipype import Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
 
-from imunity_bids.bids.inputs import T1w
+from imunity_bids.bids.scan import T1w
+from imunity_bids.hashes import sha256
 from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, Register, WhiteStripe
 from imunity_bids.plan.plan import Plan
 from imunity_bids.workflows.nodes import make_node, volume_gb
@@ -73,6 +74,9 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         0.6 + 8 * size,
         depends_on=plan.preprocessing["brain_weights"],
     )
+    if image.brain_mask:
+        brain.inputs.given, brain.inputs.given_uri = str(image.brain_mask.path), image.brain_mask.uri
+        brain.inputs.depends_on += f" {sha256(image.brain_mask.path)}"
     register = make_node(
         Register(template=settings.template, kind=settings.registration, seed=settings.random_seed),
         "register",
@@ -122,9 +126,17 @@ def preprocessing_text(plan: Plan) -> str:
     """The sentences of these steps for the methods text."""
     settings = plan.settings
     return (
-        f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}; "
+        f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}"
+        f"{_given_text(plan)}; "
         f"it was registered to {settings.template} with ANTs ({settings.registration}; antspyx "
         f"{metadata.version('antspyx')}). {_FIELD[settings.bias_correction]} Intensities were normalised by the "
         "white-matter peak (white stripe; Shinohara et al. 2014), found where the template has white matter, placed at "
         "0.7."
     )
+
+
+def _given_text(plan: Plan) -> str:
+    """Of how many images the brain mask was there before."""
+    images = (*plan.images, *plan.done)
+    known = [image for image in images if image.brain_mask]
+    return f" (of {len(known)} of {len(images)} images the mask came with the data)" if known else ""
