@@ -24,6 +24,7 @@ DESCRIPTIONS = {
     "uncertainty": "Absolute error to expect, in the unit of the harmonized image, as the three axes' models name it; "
     "by the paper's models the standard deviation of the three axes",
 }
+LABELS = {"lesion": "Lesions: kept out of all estimates, harmonized like the rest"}  # of masks without `desc-`
 BIDSIGNORE = "*.html\n*_xfm.*\ngroup.*\n"
 
 
@@ -49,7 +50,8 @@ def image_sidecar(description: str, sources: list[str], space: str | None, uri: 
     `space` is the template's name, or None for the voxels of the raw image `uri`, whose axes are put in RAS order.
     """
     kind = description.partition("+")[0]
-    fields: dict[str, Any] = {"Description": DESCRIPTIONS[kind], "Sources": sources, "SpatialReference": space or uri}
+    text = {**DESCRIPTIONS, **LABELS}[kind]
+    fields: dict[str, Any] = {"Description": text, "Sources": sources, "SpatialReference": space or uri}
     return fields if space is None else fields | {"Resolution": "1 mm isotropic, the template's grid"}
 
 

@@ -23,6 +23,7 @@ def build_parser() -> Parser:
         help="contrast to harmonize to: a reference of the bundle by its name, or a T1w file",
     )  # fmt: skip
     parser.add_argument("--mask", type=Path, metavar="FILE", help="brain mask of the scan, instead of a computed one")
+    parser.add_argument("--lesion", type=Path, metavar="FILE", help="mask of lesions, to be kept out of all estimates")
     parser.add_argument(
         "--output-space", choices=("template", "T1w"), default="template",
         help="grid of OUT: the template's, or the scan's own",

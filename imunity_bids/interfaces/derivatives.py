@@ -29,12 +29,14 @@ class _Common(Inputs):
     template_mask = File(exists=True, mandatory=True)
     backward = File(exists=True, mandatory=True, desc="template to image")
     given = traits.List(traits.Str, usedefault=True, desc="BIDS URIs of masks that were made before")
+    lesions = traits.List(traits.Str, usedefault=True, desc="those of lesions")
 
 
 class _PreprocInputs(_Common):
     native_t1w = File(exists=True, mandatory=True, desc="bias-corrected image")
     template_t1w = File(exists=True, mandatory=True, desc="white-striped brain")
     forward = File(exists=True, mandatory=True, desc="image to template")
+    template_seen = File(exists=True, desc="brain mask without lesions, where there are any")
     field = File(desc="bias field, where it is to be written")
     brain = traits.Dict(mandatory=True, desc="what extraction says of its mask")
     bias = traits.Dict(mandatory=True, desc="how the field was found")
@@ -98,6 +100,7 @@ class WritePreprocessed(_Writer):
             write(products.field, given.field, fields, np.float32, 1)
         fields = image_sidecar("brain", [mask, *given.given], given.template, raw) | {"Type": "Brain"}
         moved = write(products.template_mask, given.template_mask, fields, np.uint8, 4)
+        self._write_lesion(products, written)
         fields = image_sidecar("preproc", [preproc, moved, *given.given], given.template, raw)
         fields |= {"SkullStripped": True, "WhiteStripe": _white_stripe(given.stripe)}
         write(products.template_t1w, given.template_t1w, fields, np.float32, 4)
@@ -105,6 +108,23 @@ class WritePreprocessed(_Writer):
             write_atomically(path, lambda temporary, file=file: shutil.copyfile(file, temporary))
             written.append(path.name)
         return {"done": written}
+
+    def _write_lesion(self, products: Products, written: list[str]) -> None:
+        """Lesions in template space; those of an earlier run go."""
+        from imunity_bids.bids.outputs import sidecar_of, write_nifti
+        from imunity_bids.bids.sidecars import image_sidecar
+
+        given, path = self.inputs, products.template_lesion
+        for old in (path, sidecar_of(path)):
+            old.unlink(missing_ok=True)
+        if not given.lesions:
+            return
+        image, mask = load(given.template_mask)
+        lesion = (mask > 0) & (load(given.template_seen)[1] == 0)
+        write_nifti(path, lesion.astype(np.uint8), image.affine, 4)
+        fields = image_sidecar("lesion", given.lesions, given.template, products.source.uri)
+        _write_sidecar(path, fields | {"Type": "Lesion"})
+        written.append(path.name)
 
 
 class _HarmonizedInputs(_Common):
@@ -138,6 +158,7 @@ class WriteHarmonized(_Writer):
         raw = products.source.uri
         sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
         sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:raw:")]
+        sources += [uri for scan in given.provenance["ReferenceScans"] for uri in scan.get("Masks", [])]
         sources += given.given
         products.unmark([given.description])
 
@@ -202,6 +223,7 @@ class WriteHarmonized(_Writer):
             },
             "HeaderFixes": given.conform["fixes"],
             "BrainExtraction": given.brain["method"],
+            **({"Lesions": {"Masks": given.lesions, "VolumeML": given.brain["lesion_ml"]}} if given.lesions else {}),
             "BiasFieldCorrection": given.bias["method"],
             "QualityControl": {"verdict": overall.verdict, "reason": overall.reason, **numbers},
         }

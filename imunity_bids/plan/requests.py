@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from imunity_bids.bids.inputs import Dataset, T1w, check_twin, find_t1w, participants_of_site
 from imunity_bids.errors import InputMissing, Usage
@@ -30,10 +31,14 @@ class ReferenceRequest:
     masks: tuple[dict[str, list[str]], ...] = ()  # of each image: hashes of the masks that were made before
 
     @property
-    def scans(self) -> list[dict[str, str]]:
-        """The scans that it is made from, for the sidecar."""
+    def scans(self) -> list[dict[str, Any]]:
+        """The scans that it is made from, and their masks that were made before, for the sidecar."""
         uris = [image.path.as_uri() if self.kind == "file" else image.uri for image in self.images]
-        return [{"Scan": uri, "SHA256": sha} for uri, sha in zip(uris, self.image_sha256, strict=True)]
+        masks = [[given.uri for given in image.given] for image in self.images]
+        return [
+            {"Scan": uri, "SHA256": sha} | ({"Masks": known} if known else {})
+            for uri, sha, known in zip(uris, self.image_sha256, masks, strict=True)
+        ]
 
 
 def resolve_references(settings: Settings, bundled: dict[str, str], dataset: Dataset) -> list[ReferenceRequest]:

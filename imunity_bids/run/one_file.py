@@ -70,9 +70,8 @@ def harmonize_file(source: Path, target: Path, output_space: str = "template", *
 
 
 def harmonize_image(
-    image: Path | str | SpatialImage, reference: Path | str | None = None, mask: Path | str | None = None, *,
-    output_space: str = "template",
-    **options: Any,
+    image: Path | str | SpatialImage, reference: Path | str | None = None, mask: Path | str | None = None,
+    lesion: Path | str | None = None, *, output_space: str = "template", **options: Any,
 ) -> HarmonizedScan:  # fmt: skip
     """Harmonize one T1w scan with the steps of the participant level.
 
@@ -84,6 +83,8 @@ def harmonize_image(
         Contrast to harmonize to: a T1w file, or the name of a reference of the bundle; None is the bundle's default.
     mask
         Brain mask, a NIfTI file on any grid of the scan's space; None: it is computed.
+    lesion
+        Mask of lesions, a NIfTI file likewise: kept out of all estimates, harmonized like the rest.
     output_space
         "template", or "T1w": the voxels of the scan, axes in RAS order.
     options
@@ -100,7 +101,7 @@ def harmonize_image(
     if output_space not in SPACES:
         raise Usage(f"output space {output_space}: {' or '.join(SPACES)}")
     with tempfile.TemporaryDirectory(prefix="imunity-") as folder, _process_left_as_it_was():
-        one = make_one_scan(Path(folder), image, {"mask": mask})
+        one = make_one_scan(Path(folder), image, {"mask": mask, "lesion": lesion})
         settings = _settings(one, reference, output_space, options)
         try:
             return _made(_run(make_plan(settings)), one)

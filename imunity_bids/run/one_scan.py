@@ -17,7 +17,7 @@ from imunity_bids.image.conform import check_readable
 
 NIFTI = (".nii.gz", ".nii")
 GIVEN = "given"  # name of the folder of derivatives in BIDS URIs
-MASKS = {"mask": "desc-brain_mask"}  # options, and how their files are called in there
+MASKS = {"mask": "desc-brain_mask", "lesion": "label-lesion_mask"}  # options, and how their files are called in there
 
 
 @dataclass(frozen=True)

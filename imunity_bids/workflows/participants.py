@@ -59,6 +59,7 @@ def _add_image(
         ("native_mask", "native_mask"),
         ("native_t1w", "native_t1w"),
         ("template_mask", "template_mask"),
+        ("template_seen", "template_seen"),
         ("striped", "template_t1w"),
         ("forward", "forward"),
         ("backward", "backward"),
@@ -101,6 +102,7 @@ def _add_image(
         for output, node, target in (
             ("striped", harmonize, "in_file"),
             ("template_mask", harmonize, "mask"),
+            ("template_seen", harmonize, "seen"),
             ("conformed", finish, "native_image"),
             ("native_mask", finish, "native_mask"),
             ("template_mask", finish, "template_mask"),
@@ -126,6 +128,7 @@ def _common(plan: Plan, image: T1w) -> dict[str, Any]:
         "template": plan.settings.template,
         "crash_file": str(crash_file(plan, image)),
         "given": [given.uri for given in image.given],
+        "lesions": [lesion.uri for lesion in image.lesions],
     }
 
 
@@ -162,7 +165,7 @@ def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, prep
         1.5,
         depends_on=digest(model(plan.card)),
     )
-    for output, target in (("outputs.striped", "in_files"), ("outputs.template_mask", "masks")):
+    for output, target in (("outputs.striped", "in_files"), ("outputs.template_seen", "masks")):
         merge = Node(Merge(len(reference.images)), name=f"merge_{target}_{_node_name(reference.label)}")
         for index, image in enumerate(reference.images, start=1):
             workflow.connect(preprocess(image), output, merge, f"in{index}")
