@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from imunity_bids.cli import demo, evaluate, parser, predict, slurm, train
+from imunity_bids.cli import demo, evaluate, harmonize, parser, predict, slurm, train
 
 
 def text() -> str:
@@ -10,6 +10,7 @@ def text() -> str:
     parts = ["# Options\n\nMade by `python docs/make_options.py`; do not edit.\n"]
     tops = [
         parser.build_parser(),
+        harmonize.build_parser(),
         train.build_parser(),
         evaluate.build_parser(),
         predict.build_parser(),

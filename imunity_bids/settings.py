@@ -23,6 +23,7 @@ class Settings:
     bids_filter_file: Path | None = None
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
+    derivatives: tuple[str, ...] = ()  # NAME=DIR or DIR: masks that were made before
     references: tuple[str, ...] = ("default",)
     site_column: str = "site"
     keep: tuple[str, ...] = ()

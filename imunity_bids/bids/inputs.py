@@ -8,70 +8,22 @@ import json
 import os
 import re
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from imunity_bids.bids.given import with_given
+from imunity_bids.bids.scan import T1w
 from imunity_bids.errors import DataUnusable, InputMissing, NotBids, NothingSelected, Usage
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
 
-# Order of entities in a file name (BIDS 1.11, schema `rules/entities`), as far as an anatomical image can have them.
-ENTITY_ORDER = (
-    *("sub", "ses", "sample", "acq", "ce", "trc", "rec", "dir", "run", "mod", "echo", "flip", "inv", "mt", "part"),
-    *("proc", "space", "chunk", "res", "label", "desc"),
-)
-
 MAGNITUDE = ("", "mag")  # values of `part-`; phase, real and imaginary images are no anatomy
 _NOT_RAW = r"/(derivatives|sourcedata|code|stimuli|models|\.[^/]+)(/|$)"
-
-
-@dataclass(frozen=True)
-class T1w:
-    """One raw image: its path and the entities of its name, in order."""
-
-    path: Path
-    bids_dir: Path
-    entities: tuple[tuple[str, str], ...]
-    twin: Path | None = None  # the same name with the other extension
-
-    @classmethod
-    def from_path(cls, path: Path, bids_dir: Path) -> T1w:
-        """Read the entities off the file name: nothing that is in it can get lost."""
-        pairs = [part.partition("-")[::2] for part in path.name.split(".")[0].split("_")[:-1]]
-        return cls(path, bids_dir, tuple(pairs))
-
-    @property
-    def subject(self) -> str:
-        """Label without `sub-`."""
-        return dict(self.entities)["sub"]
-
-    @property
-    def part(self) -> str:
-        """Label of `part-`; empty where there is none."""
-        return dict(self.entities).get("part", "")
-
-    @property
-    def session(self) -> str | None:
-        """Label without `ses-`."""
-        return dict(self.entities).get("ses")
-
-    @property
-    def person(self) -> str:
-        """`sub-X[_ses-Y]`: whose report and table the image belongs to."""
-        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
-
-    @property
-    def stem(self) -> str:
-        """File name without suffix and extension: one name for one unit of work."""
-        return "_".join(f"{key}-{value}" for key, value in self.entities)
-
-    @property
-    def uri(self) -> str:
-        """BIDS URI in the derivative dataset."""
-        return f"bids:raw:{self.path.relative_to(self.bids_dir).as_posix()}"
 
 
 def check_dataset(bids_dir: Path, skip_validation: bool) -> None:
@@ -105,9 +57,12 @@ def check_dataset(bids_dir: Path, skip_validation: bool) -> None:
 class Dataset:
     """A BIDS dataset, indexed by pybids when it is first asked for something."""
 
-    def __init__(self, bids_dir: Path, database: Path | None = None):
+    def __init__(
+        self, bids_dir: Path, database: Path | None = None, derivatives: Mapping[str, Path] = MappingProxyType({})
+    ):
         self.bids_dir = bids_dir
         self.database = database
+        self.derivatives = derivatives  # folders that masks are taken from, by their names
 
     @cached_property
     def layout(self) -> BIDSLayout:
@@ -145,7 +100,7 @@ def find_t1w(
     images = [image for image in images if not participants or image.subject in participants]
     if not images:
         raise NothingSelected(f"no T1w image in {dataset.bids_dir} matches the filters ({query})")
-    return sorted(images, key=lambda image: image.stem)
+    return [with_given(image, dataset.derivatives) for image in sorted(images, key=lambda image: image.stem)]
 
 
 def _twins_joined(images: list[T1w]) -> list[T1w]:

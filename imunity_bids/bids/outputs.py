@@ -14,7 +14,7 @@ from uuid import uuid4
 import nibabel as nib
 import numpy as np
 
-from imunity_bids.bids.inputs import ENTITY_ORDER, T1w
+from imunity_bids.bids.scan import ENTITY_ORDER, T1w
 
 TEMPORARY = ".imunity-"  # how names begin while a file is being written
 

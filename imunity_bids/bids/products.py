@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from imunity_bids.bids.given import LESION
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import derivative, sidecar_of, transform_path
 from imunity_bids.bids.tables import FEATURES
@@ -50,6 +51,11 @@ class Products:
         return self._in_template("mask", "brain")
 
     @property
+    def template_lesion(self) -> Path:
+        """Lesions in template space."""
+        return derivative(self.out, self.source, "mask", ".nii.gz", space=self.space, res="1", label=LESION)
+
+    @property
     def template_t1w(self) -> Path:
         """White-striped brain in template space."""
         return self._in_template("T1w", "preproc")
@@ -84,6 +90,7 @@ class Products:
         """All that must be there once the image is done; `native`, `field`: what the user asked for besides."""
         images = [self.native_mask, self.native_t1w, self.template_mask, self.template_t1w]
         images += [self.field] if field else []
+        images += [self.template_lesion] if self.source.lesions else []
         for description in descriptions:
             images += [self.harmonized(description), self.uncertainty(description)]
             images += [self.native_harmonized(description)] if native else []

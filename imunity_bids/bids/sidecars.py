@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from imunity_bids import version
+from imunity_bids.bids.description import read_description
 from imunity_bids.bids.outputs import write_json, write_text
 from imunity_bids.bids.tables import FEATURES
+from imunity_bids.errors import Usage
 
 APP = "ImUnity-BIDS"
 BIDS_VERSION = "1.11.0"
@@ -22,6 +25,7 @@ DESCRIPTIONS = {
     "uncertainty": "Absolute error to expect, in the unit of the harmonized image, as the three axes' models name it; "
     "by the paper's models the standard deviation of the three axes",
 }
+LABELS = {"lesion": "Lesions: kept out of all estimates, harmonized like the rest"}  # of masks without `desc-`
 BIDSIGNORE = f"*.html\n*_xfm.*\n*_{FEATURES}.json\ngroup.*\nsites.*\n"
 
 
@@ -47,12 +51,32 @@ def image_sidecar(description: str, sources: list[str], space: str | None, uri: 
     `space` is the template's name, or None for the voxels of the raw image `uri`, whose axes are put in RAS order.
     """
     kind = description.partition("+")[0]
-    fields: dict[str, Any] = {"Description": DESCRIPTIONS[kind], "Sources": sources, "SpatialReference": space or uri}
+    text = {**DESCRIPTIONS, **LABELS}[kind]
+    fields: dict[str, Any] = {"Description": text, "Sources": sources, "SpatialReference": space or uri}
     return fields if space is None else fields | {"Resolution": "1 mm isotropic, the template's grid"}
 
 
-def write_dataset_files(output_dir: Path, bids_dir: Path, methods: str) -> None:
-    """Everything at the top of the output; the same text for the same version, so parallel jobs may repeat it."""
+def dataset_links(output_dir: Path, bids_dir: Path, derivatives: Mapping[str, Path]) -> dict[str, str]:
+    """URLs of the datasets that BIDS URIs name, those of earlier runs on this output included.
+
+    Raises
+    ------
+    Usage
+        An earlier run gave one of the names to another folder: its sidecars would point to this one.
+    """
+    known = read_description(output_dir).get("DatasetLinks", {})
+    links = {name: folder.as_uri() for name, folder in derivatives.items()}
+    for name, link in links.items():
+        if known.get(name, link) != link:
+            raise Usage(f"--derivatives {name}: in this output {name} is {known[name]}; choose another name, NAME=DIR")
+    return known | links | {"raw": bids_dir.as_uri()}
+
+
+def write_dataset_files(output_dir: Path, links: Mapping[str, str], methods: str) -> None:
+    """Everything at the top of the output; the same text for the same version, so parallel jobs may repeat it.
+
+    `links` are the `dataset_links`.
+    """
     write_json(
         output_dir / "dataset_description.json",
         {
@@ -63,8 +87,8 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, methods: str) -> None:
             "Authors": ["The ImUnity-BIDS developers", "The ImUnity-BIDS contributors"],
             "HowToAcknowledge": "Cite Cackowski et al. 2023, doi:10.1016/j.media.2023.102799; see logs/CITATION.md",
             "GeneratedBy": generated_by(),
-            "SourceDatasets": [{"URL": bids_dir.as_uri()}],
-            "DatasetLinks": {"raw": bids_dir.as_uri()},
+            "SourceDatasets": [{"URL": link} for link in links.values()],
+            "DatasetLinks": dict(links),
         },
     )
     write_text(output_dir / ".bidsignore", BIDSIGNORE)

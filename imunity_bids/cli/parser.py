@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +11,9 @@ from uuid import uuid4
 
 from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser
+from imunity_bids.cli.options import add_compute, add_models, add_preprocessing, check_values
 from imunity_bids.errors import InputMissing, UnknownLevel, Usage
-from imunity_bids.settings import DEFAULT_TEMPLATE, Settings
+from imunity_bids.settings import Settings
 
 LEVELS = ("participant", "group")
 FLAG = argparse.BooleanOptionalAction
@@ -55,6 +55,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--skip-bids-validation", action=FLAG, default=False, help="do not check dataset_description.json"
     )
 
+    group.add_argument(
+        "--derivatives", nargs="+", default=[], metavar="[NAME=]DIR",
+        help="folders of derivatives: a *_desc-brain_mask there is used instead of a computed one, and "
+        "*_label-lesion_mask or _roi is kept out of all estimates; the first folder counts first",
+    )  # fmt: skip
+
 
 def _add_reference(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
@@ -62,14 +68,7 @@ def _add_reference(group: argparse._ArgumentGroup) -> None:
         help="contrast to harmonize to: default (the bundle's), a T1w file, sub-XX[_ses-YY], or site:NAME; "
         "may be given several times",
     )  # fmt: skip
-    group.add_argument(
-        "--reference-slices", type=int, default=9, metavar="N", help="slices of each axis that give the contrast"
-    )
-    group.add_argument(
-        "--noise", choices=("match", "keep"), default="match",
-        help="match: what comes out noisier than the reference is denoised to its level",
-    )  # fmt: skip
-    group.add_argument("--model", default="imunity", help="bundle by name, or its folder")
+    add_models(group)
 
 
 def _add_sites(group: argparse._ArgumentGroup) -> None:
@@ -86,25 +85,8 @@ def _add_sites(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
-    methods = ("auto", "network", "ants", "synthstrip", "none")
-    group.add_argument(
-        "--skull-strip", choices=methods, default="auto", help="auto: network, unless the scan is already stripped"
-    )
-    group.add_argument("--brain-model", type=Path, metavar="DIR", help="brain extraction model of your own")
-    group.add_argument(
-        "--brain-border", type=float, default=0.0, metavar="MM", help="shift of the mask's edge, negative: tighter"
-    )
-    group.add_argument("--synthstrip-model", type=Path, metavar="FILE", help="SynthStrip's weights")
-    group.add_argument("--registration", choices=("affine", "rigid"), default="affine", help="to the template")
-    group.add_argument(
-        "--bias-correction", choices=("white-matter", "plain", "none"), default="white-matter",
-        help="white-matter: a smooth field through white matter; plain: N4",
-    )  # fmt: skip
+    add_preprocessing(group)
     group.add_argument("--save-bias-field", action=FLAG, default=False, help="write the field, on the scan's voxels")
-    group.add_argument(
-        "--template", default=DEFAULT_TEMPLATE, metavar="NAME",
-        help="TemplateFlow name, NAME:cohort-N, or MNI152NLin2009aSym, which is built in",
-    )  # fmt: skip
     group.add_argument(
         "--output-spaces", nargs="+", default=["template"], choices=("template", "T1w"),
         help="where to write the harmonized image; template is always written",
@@ -112,9 +94,7 @@ def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_resources(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N, for the models")
-    group.add_argument("--batch-size", type=int, default=16, metavar="N", help="slices at once")
-    group.add_argument("--precision", choices=("float32", "float16", "bfloat16"), default="float32", help="on a GPU")
+    add_compute(group)
     group.add_argument("--nprocs", type=int, metavar="N", help="images or steps at once (default: the cores allowed)")
     group.add_argument("--omp-nthreads", type=int, metavar="N", help="threads per step (default: shared out)")
     group.add_argument("--mem-gb", type=float, metavar="GB", help="memory (default: what is allowed)")
@@ -149,12 +129,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         options = argparse.Namespace(**{**vars(options), **vars(written), **vars(typed)})
     if options.level not in LEVELS:
         raise UnknownLevel(f"unknown analysis level {options.level}: participant or group")
-    for name in ("reference_slices", "batch_size", "nprocs", "omp_nthreads", "mem_gb"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise Usage(f"--{name.replace('_', '-')} {value}: must be above 0")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
-        raise Usage(f"--device {options.device}: auto, cpu, cuda or cuda:N")
+    check_values(options)
     return _settings(options)
 
 
@@ -170,7 +145,9 @@ def options_in_full(arguments: list[str]) -> tuple[list[str], list[Path]]:
         value = _absolute(typed) if name == "config_file" else getattr(settings, name)
         value = list(value) if isinstance(value, tuple) else value
         words += _as_typed(actions[name], value, Path())
-        paths += [Path(item) for item in (value if isinstance(value, list) else [value]) if str(item).startswith("/")]
+        items = [str(item) for item in (value if isinstance(value, list) else [value])]
+        folders = [item.rpartition("=")[2] if name == "derivatives" else item for item in items]
+        paths += [Path(folder) for folder in folders if folder.startswith("/")]
     return words, paths
 
 
@@ -190,6 +167,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         "participants": _labels(options.participants, "sub-"),
         "sessions": _labels(options.sessions, "ses-"),
         "references": tuple(_absolute_if_file(reference) for reference in options.references or ["default"]),
+        "derivatives": tuple(_absolute_folder(spec) for spec in options.derivatives),
         "model": _absolute_if_folder(options.model),
         "output_spaces": tuple(options.output_spaces),
         "keep": tuple(options.keep),
@@ -206,6 +184,12 @@ def _absolute(path: Path) -> Path:
     Links stay: a cluster's /data may be mounted elsewhere on each node.
     """
     return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def _absolute_folder(spec: str) -> str:
+    """NAME=DIR or DIR."""
+    name, equals, folder = spec.rpartition("=")
+    return f"{name}{equals}{_absolute(Path(folder))}"
 
 
 def _absolute_if_folder(model: str) -> str:

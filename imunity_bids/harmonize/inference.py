@@ -55,7 +55,12 @@ def intensity_quantiles(volume: np.ndarray, mask: np.ndarray) -> Tensor:
 
 
 def harmonize(
-    volume: np.ndarray, mask: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
+    volume: np.ndarray,
+    mask: np.ndarray,
+    bundle: Bundle,
+    reference: Reference,
+    compute: Compute,
+    seen: np.ndarray | None = None,
 ) -> Harmonized:
     """The brain with the reference's contrast.
 
@@ -65,12 +70,16 @@ def harmonize(
         White-striped brain in [0, 1], white matter at 0.7, RAS, on the bundle's grid (any size works).
     mask
         Brain; what the models see and what they give is zero outside.
+    seen
+        Part of the mask (bool) that tells the scan's contrast; None: all of it. What is left out, lesions, is
+        harmonized like the rest. The paper's generators do not ask for the scan's contrast.
     """
     box = bounding_box(mask)
     inside = mask[box]
     brain = np.ascontiguousarray(volume[box] * inside, dtype=np.float32)
     if isinstance(bundle.generators[AXES[0]], Generator):
-        volumes, changes = _by_curves(brain, inside, bundle, reference, compute)
+        telling = brain if seen is None else brain * seen[box]
+        volumes, changes = _by_curves(brain, telling, inside, bundle, reference, compute)
     else:
         volumes, changes = _painted(brain, bundle, reference, compute), ()
     results = np.zeros((len(volumes), *volume.shape), np.float32)
@@ -79,13 +88,18 @@ def harmonize(
 
 
 def _by_curves(
-    brain: np.ndarray, inside: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
+    brain: np.ndarray,
+    telling: np.ndarray,
+    inside: np.ndarray,
+    bundle: Bundle,
+    reference: Reference,
+    compute: Compute,
 ) -> tuple[tuple[np.ndarray, ...], tuple[float, float]]:
-    known = curves.coarse_quantiles(brain)
+    known = curves.coarse_quantiles(telling)
     parts = []
     for axis in AXES:
         generator = bundle.generators[axis]
-        own = one_scan(curves.contrast_code(brain, known, generator, axis, OWN_SLICES), known[None])
+        own = one_scan(curves.contrast_code(telling, known, generator, axis, OWN_SLICES), known[None])
         brains = torch.tensor([[float(reference.brains)]])
         wanted = Contrast(reference.codes[axis], reference.quantiles[None], brains)
         parts.append(curves.harmonize_axis(brain, generator, axis, own, wanted, compute))

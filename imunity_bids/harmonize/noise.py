@@ -70,7 +70,11 @@ def white_noise(volume: np.ndarray, mask: np.ndarray) -> float:
 
 
 def match_noise(
-    volume: np.ndarray, mask: np.ndarray, wanted: float, denoise: Callable | None = None
+    volume: np.ndarray,
+    mask: np.ndarray,
+    wanted: float,
+    denoise: Callable | None = None,
+    seen: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Noise]:
     """The brain, denoised until its noise is `AIM` times the wanted one, or as near as the filter comes.
 
@@ -85,9 +89,11 @@ def match_noise(
         The reference's noise, by the same measure.
     denoise
         Another filter than `non_local_means`, which takes and gives the same.
+    seen
+        Part of the mask (bool) whose noise counts, without lesions; None: all of it.
     """
     brain, inside, box = _cut(volume, mask)
-    white = _deep_white(brain, inside)
+    white = _deep_white(brain, inside if seen is None else seen[box])
     if np.count_nonzero(white) < FEWEST:
         return volume, Noise.unchanged(float("nan"), wanted)
     noisy = _residual(brain)[white]

@@ -44,7 +44,9 @@ class Unbiased:
     method: str
 
 
-def unbiased(image: nib.Nifti1Image, mask: np.ndarray, white: np.ndarray | None, method: str) -> Unbiased:
+def unbiased(
+    image: nib.Nifti1Image, mask: np.ndarray, white: np.ndarray | None, method: str, seen: np.ndarray | None = None
+) -> Unbiased:
     """Take the bias field out of a conformed image (X, Y, Z).
 
     Parameters
@@ -53,6 +55,8 @@ def unbiased(image: nib.Nifti1Image, mask: np.ndarray, white: np.ndarray | None,
         Where the template has white matter on the image's grid, 0 to 1 (`white_map`); None where it does not say.
     method
         One of `METHODS`.
+    seen
+        Part of the mask (bool) that tells the field, without lesions; None: all of it.
 
     Raises
     ------
@@ -60,15 +64,16 @@ def unbiased(image: nib.Nifti1Image, mask: np.ndarray, white: np.ndarray | None,
         N4 finds no field.
     """
     data = np.asarray(image.dataobj, dtype=np.float32)
+    seen = mask if seen is None else seen
     if method == "none":
         return Unbiased(data, np.ones_like(data), "none")
     if method == "white-matter" and white is not None:
-        found = white_matter_field(data, mask, white, image.header.get_zooms()[:3])
+        found = white_matter_field(data, mask, white, image.header.get_zooms()[:3], seen)
         if found is not None:
             corrected = data / found
-            gain = data[mask].mean() / corrected[mask].mean()
+            gain = data[seen].mean() / corrected[seen].mean()
             return Unbiased(corrected * gain, found / gain, "smooth field through white matter")
-    corrected = bias_corrected(image, mask)
+    corrected = bias_corrected(image, seen)
     ratio = np.divide(data, corrected, out=np.ones_like(data), where=np.abs(corrected) > 1e-6)
     why = "" if method == "plain" else " (the template does not tell where white matter lies)"
     return Unbiased(corrected, ratio, "N4" + why)
@@ -91,7 +96,7 @@ def smoothed(core: np.ndarray) -> np.ndarray:
 
 
 def white_matter_field(
-    data: np.ndarray, mask: np.ndarray, white: np.ndarray, zooms: tuple[float, ...]
+    data: np.ndarray, mask: np.ndarray, white: np.ndarray, zooms: tuple[float, ...], seen: np.ndarray | None = None
 ) -> np.ndarray | None:
     """Field (X, Y, Z) float32 through white matter, 1 in its mean there; None where too little of it is found.
 
@@ -103,9 +108,12 @@ def white_matter_field(
         Where white matter may lie, 0 to 1.
     zooms
         Voxel size in mm.
+    seen
+        Part of the mask (bool) that tells the field; None: all of it.
     """
+    seen = mask if seen is None else seen
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    points = _points(data[box], mask[box], white[box], zooms)
+    points = _points(data[box], seen[box], white[box], zooms)
     if (points.white > CERTAIN).sum() < ENOUGH:
         return None
     with threadpool_limits(1, "blas"):  # sums in another order would give another field, by 0.2 % of the image

@@ -122,6 +122,13 @@ def stripped_mask(image: nib.Nifti1Image) -> BrainMask:
     return _measured(main, image, stray * voxel_ml, 0.0, "none")
 
 
+def known_mask(mask: np.ndarray, image: nib.Nifti1Image) -> BrainMask:
+    """A mask (bool, on the image's grid) that somebody made before: measured, and left as it is."""
+    _, stray = largest_piece(mask)
+    voxel_ml = float(np.prod(image.header.get_zooms()[:3])) / 1000
+    return _measured(mask, image, stray * voxel_ml, 0.0, "given")
+
+
 def is_stripped(image: nib.Nifti1Image, brain: np.ndarray) -> bool:
     """True where the skull was removed before: nothing but emptiness around the brain.
 

@@ -1,4 +1,4 @@
-"""Choose how the brain is found: our network, registration, SynthStrip, or what an earlier tool left."""
+"""Choose how the brain is found: our network, registration, SynthStrip, or what an earlier tool or person left."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from imunity_bids.errors import DataUnusable, InputMissing, Usage
 from imunity_bids.image import brain_mask
+from imunity_bids.image.given_mask import check_on_tissue, mask_on
 from imunity_bids.models.card import BRAIN_NETWORK
 from imunity_bids.models.device import on_gpu_or_cpu, resolve_device
 
@@ -47,6 +48,19 @@ def extract_brain(
     if method == "auto" and brain_mask.is_stripped(image, brain.mask):
         return brain_mask.stripped_mask(image)
     return brain
+
+
+def brain_of_file(image: nib.Nifti1Image, path: Path) -> brain_mask.BrainMask:
+    """The mask of a file, on the grid of a conformed image: as it is, and measured.
+
+    Raises
+    ------
+    DataUnusable, InputMissing
+        It is not a mask of this image's brain; it cannot be read.
+    """
+    mask = mask_on(image, path)
+    check_on_tissue(image, mask)
+    return brain_mask.known_mask(mask, image)
 
 
 def _by_registration(image: nib.Nifti1Image) -> brain_mask.BrainMask:

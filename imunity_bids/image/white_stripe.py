@@ -50,7 +50,9 @@ def smoothed_histogram(values: np.ndarray, top: float | None = None) -> tuple[np
     return (edges[1:] + edges[:-1]) / 2, density / density.sum()
 
 
-def white_stripe(data: np.ndarray, mask: np.ndarray, core: np.ndarray | None = None) -> WhiteStripe:
+def white_stripe(
+    data: np.ndarray, mask: np.ndarray, core: np.ndarray | None = None, seen: np.ndarray | None = None
+) -> WhiteStripe:
     """Find the white-matter peak of a T1w image.
 
     Parameters
@@ -59,16 +61,19 @@ def white_stripe(data: np.ndarray, mask: np.ndarray, core: np.ndarray | None = N
         Where white matter is known to lie (bool), from the template: the level is that of these voxels, and the last
         peak of the brain's histogram that is not rare is the check. Without it, or with too few voxels, that peak is
         the level.
+    seen
+        Part of the mask (bool) that counts, without lesions; None: all of it.
 
     Raises
     ------
     DataUnusable
         There is no peak.
     """
-    inner = ndimage.binary_erosion(mask, iterations=2)
-    values = data[inner if inner.sum() > ENOUGH else mask]
+    seen = mask if seen is None else seen
+    inner = ndimage.binary_erosion(mask, iterations=2) & seen
+    values = data[inner if inner.sum() > ENOUGH else seen]
     index, centres, density = _last_peak(values)
-    white = data[mask & core] if core is not None else np.array([])
+    white = data[seen & core] if core is not None else np.array([])
     last = float(centres[index]) if index is not None else None
     zero = float(min(0.0, values.min()))
     if len(white) < ENOUGH:

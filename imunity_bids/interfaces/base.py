@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, isdefined, traits
 
+from imunity_bids.errors import DataUnusable
 from imunity_bids.plan.crash import write_crash
 
 
@@ -42,10 +45,24 @@ class Interface(SimpleInterface):
         return runtime
 
 
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """An error about data says of which file."""
+    try:
+        yield
+    except DataUnusable as error:
+        raise DataUnusable(f"{file}: {error}") from error
+
+
 def load(path: str) -> tuple[nib.Nifti1Image, np.ndarray]:
     """An intermediate image and its voxels."""
     image = nib.load(path)
     return image, np.asarray(image.dataobj)
+
+
+def seen_of(inputs: BaseInterfaceInputSpec, mask: np.ndarray) -> np.ndarray:
+    """The input `seen`, a mask (bool) of what counts in estimates; all of `mask` where there is none."""
+    return load(inputs.seen)[1] > 0 if isdefined(inputs.seen) else mask
 
 
 def save(path: Path, data: np.ndarray, like: nib.Nifti1Image) -> str:

@@ -28,12 +28,15 @@ class _Common(Inputs):
     native_mask = File(exists=True, mandatory=True)
     template_mask = File(exists=True, mandatory=True)
     backward = File(exists=True, mandatory=True, desc="template to image")
+    given = traits.List(traits.Str, usedefault=True, desc="BIDS URIs of masks that were made before")
+    lesions = traits.List(traits.Str, usedefault=True, desc="those of lesions")
 
 
 class _PreprocInputs(_Common):
     native_t1w = File(exists=True, mandatory=True, desc="bias-corrected image")
     template_t1w = File(exists=True, mandatory=True, desc="white-striped brain")
     forward = File(exists=True, mandatory=True, desc="image to template")
+    template_seen = File(exists=True, desc="brain mask without lesions, where there are any")
     field = File(desc="bias field, where it is to be written")
     brain = traits.Dict(mandatory=True, desc="what extraction says of its mask")
     bias = traits.Dict(mandatory=True, desc="how the field was found")
@@ -84,26 +87,44 @@ class WritePreprocessed(_Writer):
             written.append(path.name)
             return _write_image(path, file, kind, code, fields, products.out)
 
-        fields = image_sidecar("brain", [raw], None, raw) | {"Type": "Brain"}
+        fields = image_sidecar("brain", [raw, *given.given], None, raw) | {"Type": "Brain"}
         mask = write(products.native_mask, given.native_mask, fields, np.uint8, 1)
-        fields = image_sidecar("preproc", [raw, mask], None, raw)
-        fields |= {"SkullStripped": given.brain["method"] == "none", "BiasFieldCorrection": given.bias["method"]}
+        fields = image_sidecar("preproc", [raw, mask, *given.given], None, raw)
+        fields |= {"SkullStripped": given.brain["stripped"], "BiasFieldCorrection": given.bias["method"]}
         preproc = write(products.native_t1w, given.native_t1w, fields, np.float32, 1)
         for path in (products.field, sidecar_of(products.field)):
             path.unlink(missing_ok=True)  # an earlier run's is that of another image
         if given.field:
-            fields = image_sidecar("biasfield", [raw, mask], None, raw)
+            fields = image_sidecar("biasfield", [raw, mask, *given.given], None, raw)
             fields |= {"SkullStripped": False, "BiasFieldCorrection": given.bias["method"]}
             write(products.field, given.field, fields, np.float32, 1)
-        fields = image_sidecar("brain", [mask], given.template, raw) | {"Type": "Brain"}
+        fields = image_sidecar("brain", [mask, *given.given], given.template, raw) | {"Type": "Brain"}
         moved = write(products.template_mask, given.template_mask, fields, np.uint8, 4)
-        fields = image_sidecar("preproc", [preproc, moved], given.template, raw)
+        self._write_lesion(products, written)
+        fields = image_sidecar("preproc", [preproc, moved, *given.given], given.template, raw)
         fields |= {"SkullStripped": True, "WhiteStripe": _white_stripe(given.stripe)}
         write(products.template_t1w, given.template_t1w, fields, np.float32, 4)
         for path, file in ((products.forward, given.forward), (products.backward, given.backward)):
             write_atomically(path, lambda temporary, file=file: shutil.copyfile(file, temporary))
             written.append(path.name)
         return {"done": written}
+
+    def _write_lesion(self, products: Products, written: list[str]) -> None:
+        """Lesions in template space; those of an earlier run go."""
+        from imunity_bids.bids.outputs import sidecar_of, write_nifti
+        from imunity_bids.bids.sidecars import image_sidecar
+
+        given, path = self.inputs, products.template_lesion
+        for old in (path, sidecar_of(path)):
+            old.unlink(missing_ok=True)
+        if not given.lesions:
+            return
+        image, mask = load(given.template_mask)
+        lesion = (mask > 0) & (load(given.template_seen)[1] == 0)
+        write_nifti(path, lesion.astype(np.uint8), image.affine, 4)
+        fields = image_sidecar("lesion", given.lesions, given.template, products.source.uri)
+        _write_sidecar(path, fields | {"Type": "Lesion"})
+        written.append(path.name)
 
 
 class _HarmonizedInputs(_Common):
@@ -139,6 +160,8 @@ class WriteHarmonized(_Writer):
         raw = products.source.uri
         sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
         sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:raw:")]
+        sources += [uri for scan in given.provenance["ReferenceScans"] for uri in scan.get("Masks", [])]
+        sources += given.given
         products.unmark([given.description])
 
         fields = image_sidecar("uncertainty", sources, given.template, raw) | {"SkullStripped": True}
@@ -162,7 +185,7 @@ class WriteHarmonized(_Writer):
         inside = load(given.native_mask)[1] > 0
         back = apply(load(given.harmonized)[1], template.brain, native, Path(given.backward), "bSpline")
         path = products.native_harmonized(given.description)
-        sources = [f"bids::{harmonized.relative_to(products.out).as_posix()}"]
+        sources = [f"bids::{harmonized.relative_to(products.out).as_posix()}", *given.given]
         fields = image_sidecar("harmonized", sources, None, products.source.uri) | {"SkullStripped": True}
         write_nifti(path, (np.clip(back, 0, 1) * inside).astype(np.float32), native.affine, 1)
         _write_sidecar(path, fields)
@@ -212,6 +235,7 @@ class WriteHarmonized(_Writer):
             },
             "HeaderFixes": given.conform["fixes"],
             "BrainExtraction": given.brain["method"],
+            **({"Lesions": {"Masks": given.lesions, "VolumeML": given.brain["lesion_ml"]}} if given.lesions else {}),
             "BiasFieldCorrection": given.bias["method"],
             "QualityControl": {"verdict": overall.verdict, "reason": overall.reason, **numbers},
         }

@@ -7,12 +7,12 @@ from typing import Any
 
 from nipype.interfaces.base import File, InputMultiPath, TraitedSpec, traits
 
-from imunity_bids.interfaces.base import Inputs, Interface, load, save
+from imunity_bids.interfaces.base import Inputs, Interface, load, save, seen_of
 
 
 class _EncodeInputs(Inputs):
     in_files = InputMultiPath(File(exists=True), mandatory=True, desc="white-striped brains")
-    masks = InputMultiPath(File(exists=True), mandatory=True)
+    masks = InputMultiPath(File(exists=True), mandatory=True, desc="brain without lesions")
     label = traits.Str(mandatory=True)
     kind = traits.Str(mandatory=True)
     sha256 = traits.Str(mandatory=True)
@@ -51,6 +51,7 @@ class EncodeReference(Interface):
 class _HarmonizeInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="white-striped brain")
     mask = File(exists=True, mandatory=True)
+    seen = File(exists=True, desc="the mask without lesions, if it has any")
     model = traits.Str(mandatory=True, desc="bundle folder")
     reference_file = File(desc="reference made from images")
     reference_label = traits.Str(desc="or one of the bundle's")
@@ -94,18 +95,19 @@ class Harmonize(Interface):
             reference = bundle.references[given.reference_label]
         image, before = load(given.in_file)
         mask = load(given.mask)[1] > 0
+        seen = seen_of(given, mask)
         compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
-        harmonized = harmonize(before, mask, bundle, reference, compute)
+        harmonized = harmonize(before, mask, bundle, reference, compute, seen)
         if given.noise == "match":
-            quiet, noise = match_noise(harmonized.image, mask, reference.noise)
+            quiet, noise = match_noise(harmonized.image, mask, reference.noise, seen=seen)
             harmonized = replace(harmonized, image=quiet)
         else:
-            noise = Noise.unchanged(white_noise(harmonized.image, mask), reference.noise)
+            noise = Noise.unchanged(white_noise(harmonized.image, seen), reference.noise)
         return {
             "out_file": save(folder / "harmonized.nii", harmonized.image, image),
             "uncertainty": save(folder / "uncertainty.nii", harmonized.uncertainty, image),
             "info": {
-                "fidelity": fidelity(before, harmonized, mask, reference) | noise.measures(),
+                "fidelity": fidelity(before, harmonized, mask, reference, seen) | noise.measures(),
                 "reference": {"label": reference.label, "type": reference.kind, "sha256": reference.sha256},
                 "quantiles": [round(value, 5) for value in reference.quantiles.tolist()],
                 "compute": {

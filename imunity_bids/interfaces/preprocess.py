@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import File, TraitedSpec, traits
+from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
-from imunity_bids.interfaces.base import Inputs, Interface, load, save
+from imunity_bids.interfaces.base import Inputs, Interface, load, naming, save, seen_of
+
+if TYPE_CHECKING:
+    from imunity_bids.image.brain_mask import BrainMask
+
+
+TOUCHED = 0.1  # share of a voxel from which a lesion takes it away: its border tells nothing reliable
 
 
 class _ConformInputs(Inputs):
@@ -45,11 +52,16 @@ class _BrainInputs(Inputs):
     synthstrip_model = traits.Str("", desc="SynthStrip's weights")
     device = traits.Str("cpu", usedefault=True)
     use_gpu = traits.Bool(False, usedefault=True, desc="takes one of Nipype's GPU slots")
+    given = File(exists=True, desc="a mask that was made before, instead of all that")
+    given_uri = traits.Str(desc="its name in sidecars")
+    lesions = traits.List(File(exists=True), usedefault=True, desc="masks of what is kept out of all estimates")
+    lesion_uris = traits.List(traits.Str, usedefault=True)
 
 
 class _BrainOutputs(TraitedSpec):
     out_file = File(desc="mask, uint8")
-    info = traits.Dict(desc="method and quality measures")
+    seen = File(desc="the mask without lesions, uint8")
+    info = traits.Dict(desc="method, quality measures, whether the scan came without its skull, mL of lesions")
 
 
 class ExtractBrain(Interface):
@@ -59,11 +71,30 @@ class ExtractBrain(Interface):
     output_spec = _BrainOutputs
 
     def work(self, folder: Path) -> dict[str, Any]:
-        """See `image.extraction`."""
-        from imunity_bids.image.extraction import extract_brain
+        """See `image.extraction`. A lesion belongs to the brain, also where a computed mask leaves it out."""
+        from imunity_bids.image.brain_mask import is_stripped
 
         image, _ = load(self.inputs.in_file)
-        brain = extract_brain(
+        known, lesion = isdefined(self.inputs.given), self._lesion(image)
+        brain = self._given(image) if known else self._extracted(image)
+        mask = brain.mask if known else brain.mask | lesion
+        out_file = save(folder / "mask.nii", mask.astype(np.uint8), image)
+        seen = mask & ~lesion
+        return {
+            "out_file": out_file,
+            "seen": save(folder / "seen.nii", seen.astype(np.uint8), image) if lesion.any() else out_file,
+            "info": {
+                "lesion_ml": float((mask & lesion).sum() * np.prod(image.header.get_zooms()[:3]) / 1000),
+                "method": f"mask {self.inputs.given_uri}" if known else brain.method,
+                "measures": brain.measures(),
+                "stripped": is_stripped(image, brain.mask) if known else brain.method == "none",
+            },
+        }
+
+    def _extracted(self, image: nib.Nifti1Image) -> BrainMask:
+        from imunity_bids.image.extraction import extract_brain
+
+        return extract_brain(
             image,
             method=self.inputs.method,
             border_mm=self.inputs.border,
@@ -71,15 +102,28 @@ class ExtractBrain(Interface):
             synthstrip_model=self.inputs.synthstrip_model,
             device=self.inputs.device,
         )
-        return {
-            "out_file": save(folder / "mask.nii", brain.mask.astype(np.uint8), image),
-            "info": {"method": brain.method, "measures": brain.measures()},
-        }
+
+    def _lesion(self, image: nib.Nifti1Image) -> np.ndarray:
+        """All lesions together, on the image's grid, bool."""
+        from imunity_bids.image.given_mask import mask_on
+
+        lesion = np.zeros(image.shape, bool)
+        for path, uri in zip(self.inputs.lesions, self.inputs.lesion_uris, strict=True):
+            with naming(uri):
+                lesion |= mask_on(image, Path(path), touched=TOUCHED)
+        return lesion
+
+    def _given(self, image: nib.Nifti1Image) -> BrainMask:
+        from imunity_bids.image.extraction import brain_of_file
+
+        with naming(self.inputs.given_uri):
+            return brain_of_file(image, Path(self.inputs.given))
 
 
 class _RegisterInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="conformed image")
     mask = File(exists=True, mandatory=True)
+    seen = File(exists=True, desc="the mask without lesions, if it has any")
     template = traits.Str(mandatory=True)
     kind = traits.Enum("affine", "rigid", usedefault=True)
     seed = traits.Int(1, usedefault=True)
@@ -87,6 +131,7 @@ class _RegisterInputs(Inputs):
 
 class _RegisterOutputs(TraitedSpec):
     mask = File(desc="mask in template space, uint8")
+    seen = File(desc="the same without lesions")
     forward = File(desc="ITK transform, image to template")
     backward = File(desc="ITK transform, template to image")
     overlap = traits.Float(desc="Dice of the brain mask and the template's")
@@ -108,14 +153,20 @@ class Register(Interface):
         template = load_template(self.inputs.template)
         image, data = load(self.inputs.in_file)
         mask = load(self.inputs.mask)[1] > 0
+        lesion = mask & ~seen_of(self.inputs, mask)
         brain = type(image)(data * mask, image.affine)
-        forward, backward = register(brain, template.brain, self.inputs.kind, self.inputs.seed, folder)
+        forward, backward = register(brain, template.brain, self.inputs.kind, self.inputs.seed, folder, lesion)
         moved = apply(data * mask, image, template.brain, forward, "linear")
         inside = apply(mask.astype(np.float32), image, template.brain, forward, "linear") > 0.5
-        both = inside & template.mask
+        seen = inside
+        if lesion.any():
+            seen = inside & ~(apply(lesion.astype(np.float32), image, template.brain, forward, "linear") > TOUCHED)
+        both = seen & template.mask
         overlap = template.overlap(inside)
+        out_file = save(folder / "template_mask.nii", inside.astype(np.uint8), template.brain)
         return {
-            "mask": save(folder / "template_mask.nii", inside.astype(np.uint8), template.brain),
+            "mask": out_file,
+            "seen": save(folder / "seen.nii", seen.astype(np.uint8), template.brain) if lesion.any() else out_file,
             "forward": str(forward),
             "backward": str(backward),
             "overlap": overlap,
@@ -129,6 +180,7 @@ class Register(Interface):
 class _BiasInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="conformed image")
     mask = File(exists=True, mandatory=True)
+    seen = File(exists=True, desc="the mask without lesions, if it has any")
     template = traits.Str(mandatory=True, desc="where white matter lies")
     forward = File(exists=True, mandatory=True, desc="image to template")
     backward = File(exists=True, mandatory=True, desc="template to image")
@@ -161,7 +213,7 @@ class CorrectBias(Interface):
         mask = load(given.mask)[1] > 0
         known = given.method == "white-matter" and given.overlap >= OVERLAP
         white = white_map(template, image, Path(given.backward)) if known else None
-        made = unbiased(image, mask, white, given.method)
+        made = unbiased(image, mask, white, given.method, seen_of(given, mask))
         moved = np.maximum(apply(made.image, image, template.brain, Path(given.forward), "bSpline"), 0)
         return {
             "out_file": save(folder / "unbiased.nii", made.image, image),
@@ -174,6 +226,7 @@ class CorrectBias(Interface):
 class _StripeInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="image in template space")
     mask = File(exists=True, mandatory=True)
+    seen = File(exists=True, desc="the mask without lesions, if it has any")
     template = traits.Str(mandatory=True, desc="where white matter lies")
 
 
@@ -198,7 +251,7 @@ class WhiteStripe(Interface):
         mask = load(self.inputs.mask)[1] > 0
         template = load_template(self.inputs.template)
         core = template.white_core & mask
-        stripe = white_stripe(data, mask, core if overlaps(mask, template) else None)
+        stripe = white_stripe(data, mask, core if overlaps(mask, template) else None, seen_of(self.inputs, mask))
         scaled, clipped = to_model_scale(data, mask, stripe)
         info = asdict(stripe) | {"scale": stripe.scale, "agrees": stripe.agrees, "clipped": clipped}
         return {"out_file": save(folder / "striped.nii", scaled, image), "info": info}

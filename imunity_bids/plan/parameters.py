@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from imunity_bids import version
+from imunity_bids.bids.scan import T1w
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.image.template import Template
 from imunity_bids.models.card import BRAIN_NETWORK, read_card
-from imunity_bids.plan.requests import ReferenceRequest
+from imunity_bids.plan.requests import ReferenceRequest, mask_hashes
 from imunity_bids.settings import Settings
 
 
@@ -33,14 +34,21 @@ def model(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def parameters(
-    settings: Settings, preprocessing: dict[str, Any], card: dict[str, Any], image: str, reference: ReferenceRequest
+    settings: Settings,
+    preprocessing: dict[str, Any],
+    card: dict[str, Any],
+    image: T1w,
+    image_sha256: str,
+    reference: ReferenceRequest,
 ) -> dict[str, Any]:
-    """All that decides a harmonized image, but the precision that the models ran in; `image` is its file's SHA256."""
+    """All that decides a harmonized image, but the precision that the models ran in."""
     return {
-        "image": image,
+        "image": image_sha256,
+        "masks": mask_hashes(image),
         "preprocessing": preprocessing,
         "model": model(card),
         "reference": {"label": reference.label, "kind": reference.kind, "sha256": reference.sha256},
+        "reference_masks": reference.masks,
         "slices": settings.reference_slices,
         "noise": settings.noise,
         "spaces": sorted(settings.output_spaces),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from imunity_bids.bids.given import derivative_folders
 from imunity_bids.bids.inputs import Dataset, T1w, check_dataset, find_t1w
 from imunity_bids.bids.outputs import sidecar_of
 from imunity_bids.bids.products import HARMONIZED, Products
@@ -31,9 +32,9 @@ class Plan:
     space: str  # label of the template for `space-`
     preprocessing: dict[str, Any]  # what decides the white-striped brain
 
-    def parameters(self, image_sha256: str, reference: ReferenceRequest) -> dict[str, Any]:
+    def parameters(self, image: T1w, image_sha256: str, reference: ReferenceRequest) -> dict[str, Any]:
         """All that decides a harmonized image."""
-        return parameters(self.settings, self.preprocessing, self.card, image_sha256, reference)
+        return parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference)
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""
@@ -68,7 +69,8 @@ def make_plan(settings: Settings) -> Plan:
     bundle = find_bundle(settings.model)
     card = read_card(bundle / "bundle.json")
     template = load_template(settings.template)
-    dataset = Dataset(settings.bids_dir, settings.bids_database_dir)
+    derivatives = derivative_folders(settings.derivatives, settings.bids_dir, settings.output_dir)
+    dataset = Dataset(settings.bids_dir, settings.bids_database_dir, derivatives)
     images = find_t1w(dataset, settings.participants, settings.sessions, settings.bids_filter_file)
     references = tuple(resolve_references(settings, reference_hashes(bundle, card), dataset))
     plan = Plan(settings, (), (), references, bundle, card, template.label, preprocessing(settings, template))
@@ -86,13 +88,14 @@ def is_done(plan: Plan, image: T1w) -> bool:
         return False
     try:
         fingerprint = sha256(image.path)
-        return all(_is_current(plan, sidecar_of(plan.harmonized(image, r)), fingerprint, r) for r in plan.references)
+        return all(_is_current(plan, image, fingerprint, r) for r in plan.references)
     except (OSError, ValueError, KeyError, TypeError):  # the scan or a sidecar cannot be read: make it again
         return False
 
 
-def _is_current(plan: Plan, sidecar: Path, fingerprint: str, reference: ReferenceRequest) -> bool:
+def _is_current(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRequest) -> bool:
+    sidecar = sidecar_of(plan.harmonized(image, reference))
     made = json.loads(sidecar.read_text(encoding="utf-8"))["Harmonization"]
     if not precision_serves(plan.settings, made["Precision"], made["Fallbacks"]):
         return False
-    return made["ParametersHash"] == parameters_hash(plan.parameters(fingerprint, reference), made["Precision"])
+    return made["ParametersHash"] == parameters_hash(plan.parameters(image, fingerprint, reference), made["Precision"])

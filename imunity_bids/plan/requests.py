@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from imunity_bids.bids.inputs import Dataset, T1w, check_twin, find_t1w, participants_of_site
 from imunity_bids.errors import InputMissing, Usage
@@ -27,12 +28,17 @@ class ReferenceRequest:
     sha256: str  # of the bundle's tensors, of the image, or of the hashes of several images
     images: tuple[T1w, ...] = ()
     image_sha256: tuple[str, ...] = ()
+    masks: tuple[dict[str, list[str]], ...] = ()  # of each image: hashes of the masks that were made before
 
     @property
-    def scans(self) -> list[dict[str, str]]:
-        """The scans that it is made from, for the sidecar."""
+    def scans(self) -> list[dict[str, Any]]:
+        """The scans that it is made from, and their masks that were made before, for the sidecar."""
         uris = [image.path.as_uri() if self.kind == "file" else image.uri for image in self.images]
-        return [{"Scan": uri, "SHA256": sha} for uri, sha in zip(uris, self.image_sha256, strict=True)]
+        masks = [[given.uri for given in image.given] for image in self.images]
+        return [
+            {"Scan": uri, "SHA256": sha} | ({"Masks": known} if known else {})
+            for uri, sha, known in zip(uris, self.image_sha256, masks, strict=True)
+        ]
 
 
 def resolve_references(settings: Settings, bundled: dict[str, str], dataset: Dataset) -> list[ReferenceRequest]:
@@ -94,7 +100,15 @@ def _of_images(name: str, kind: str, images: list[T1w]) -> ReferenceRequest:
         check_twin(image)
     hashes = tuple(sha256(image.path) for image in images)
     whole = hashes[0] if len(hashes) == 1 else digest(hashes)
-    return ReferenceRequest(_label(name), kind, whole, tuple(images), hashes)
+    return ReferenceRequest(_label(name), kind, whole, tuple(images), hashes, tuple(map(mask_hashes, images)))
+
+
+def mask_hashes(image: T1w) -> dict[str, list[str]]:
+    """SHA256 of the masks of an image that were made before; two empty lists where there are none."""
+    brains = [image.brain_mask] if image.brain_mask else []
+    return {
+        kind: [sha256(given.path) for given in masks] for kind, masks in (("brain", brains), ("lesion", image.lesions))
+    }
 
 
 def _label(name: str) -> str:

@@ -100,16 +100,17 @@ def section(plan: Plan, image: T1w, failure: Failure | None) -> dict[str, Any]:
     mask = _read(products.template_mask)[1] > 0
     template = load_template(plan.settings.template)
     box = figures.mask_box(mask | template.mask)
+    lesion = _read(products.template_lesion)[1] > 0 if image.lesions else None
     ones = (1.0, 1.0, 1.0)
     brain = np.asarray(template.brain.dataobj)
     content |= {
         "mask": figures.mosaic(native[1], figures.mask_box(native_mask, 12), native[0].header.get_zooms(), native_mask),
         "registered": figures.mosaic(striped, box, ones, template.mask, limits=(0, 1)),
         "template": figures.mosaic(brain, box, ones, template.mask),
-        "before": figures.mosaic(striped, box, ones, limits=(0, 1)),
+        "before": figures.mosaic(striped, box, ones, lesion, limits=(0, 1)),
     }
     curves = {"raw": _raw_density(image), "white-striped": figures.density(striped[mask], (0, 1))}
-    content["results"] = [_result(products, name, mask, striped, box, curves) for name in plan.descriptions]
+    content["results"] = [_result(products, name, mask, lesion, striped, box, curves) for name in plan.descriptions]
     content["sidecar"] = content["results"][0]["sidecar"]
     return content
 
@@ -118,6 +119,7 @@ def _result(
     products: Products,
     description: str,
     mask: np.ndarray,
+    lesion: np.ndarray | None,
     striped: np.ndarray,
     box: tuple[slice, ...],
     before: dict[str, Any],
@@ -136,7 +138,7 @@ def _result(
     ones = (1.0, 1.0, 1.0)
     return {
         "sidecar": sidecar,
-        "after": figures.mosaic(after, box, ones, limits=(0, 1)),
+        "after": figures.mosaic(after, box, ones, lesion, limits=(0, 1)),
         "difference": figures.mosaic(
             np.where(mask, after - striped, np.nan),
             box,

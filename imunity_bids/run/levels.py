@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imunity_bids.bids.given import derivative_folders
 from imunity_bids.bids.outputs import anat_folder, remove_strays, write_text
-from imunity_bids.bids.sidecars import BIDSIGNORE, write_dataset_files
+from imunity_bids.bids.sidecars import BIDSIGNORE, dataset_links, write_dataset_files
 from imunity_bids.bids.tables import write_scans_table
 from imunity_bids.errors import OK, SOME_FAILED, InputMissing
 from imunity_bids.plan.crash import Failure
@@ -115,7 +116,7 @@ def _prepare(plan: Plan, methods: str) -> None:
     for folder in (settings.output_dir, settings.logs):
         remove_strays(folder)
     write_text(settings.logs / f"imunity_{settings.run_id}.toml", settings.to_toml())
-    write_dataset_files(settings.output_dir, settings.bids_dir, citation(methods))
+    write_dataset_files(settings.output_dir, _links(settings), citation(methods))
     if status := plan.card.get("status"):
         log.warning("model %s %s: %s", plan.card["name"], plan.card["version"], status)
     log.info(
@@ -125,6 +126,11 @@ def _prepare(plan: Plan, methods: str) -> None:
         settings.nprocs // settings.omp_nthreads,
         settings.omp_nthreads,
     )
+
+
+def _links(settings: Settings) -> dict[str, str]:
+    folders = derivative_folders(settings.derivatives, settings.bids_dir, settings.output_dir)
+    return dataset_links(settings.output_dir, settings.bids_dir, folders)
 
 
 def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
@@ -172,7 +178,7 @@ def _conclude(plan: Plan, failures: list[Failure], left: int, methods: str) -> l
     for anat, person in sorted({(anat_folder(out, image), image.person) for image in images}):
         write_scans_table(anat, person, COLUMNS)
     unreported = write_reports(plan, images, {f.image.stem: f for f in failures}, methods)
-    write_dataset_files(out, plan.settings.bids_dir, citation(methods))
+    write_dataset_files(out, _links(plan.settings), citation(methods))
     for failure in failures:
         log.error("%s failed (%s, code %d): %s", failure.image.path, failure.step, failure.code, failure.message)
     done = len(images) - len(failures) - left

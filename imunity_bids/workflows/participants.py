@@ -59,6 +59,7 @@ def _add_image(
         ("native_mask", "native_mask"),
         ("native_t1w", "native_t1w"),
         ("template_mask", "template_mask"),
+        ("template_seen", "template_seen"),
         ("striped", "template_t1w"),
         ("forward", "forward"),
         ("backward", "backward"),
@@ -91,7 +92,7 @@ def _add_image(
                 description=plan.description(reference),
                 native_space=plan.native,
                 provenance=_provenance(plan, fingerprint, reference),
-                parameters=plan.parameters(fingerprint, reference),
+                parameters=plan.parameters(image, fingerprint, reference),
             ),
             f"finish_{name}_to_{label}",
             settings,
@@ -101,6 +102,7 @@ def _add_image(
         for output, node, target in (
             ("striped", harmonize, "in_file"),
             ("template_mask", harmonize, "mask"),
+            ("template_seen", harmonize, "seen"),
             ("conformed", finish, "native_image"),
             ("native_mask", finish, "native_mask"),
             ("template_mask", finish, "template_mask"),
@@ -118,7 +120,7 @@ def _add_image(
         workflow.connect(write, "done", finish, "waited_for")
 
 
-def _common(plan: Plan, image: T1w) -> dict[str, str]:
+def _common(plan: Plan, image: T1w) -> dict[str, Any]:
     """Inputs of both steps that write."""
     return {
         "source": str(image.path),
@@ -126,6 +128,8 @@ def _common(plan: Plan, image: T1w) -> dict[str, str]:
         "output_dir": str(plan.settings.output_dir),
         "template": plan.settings.template,
         "crash_file": str(crash_file(plan, image)),
+        "given": [given.uri for given in image.given],
+        "lesions": [lesion.uri for lesion in image.lesions],
     }
 
 
@@ -142,7 +146,8 @@ def _give_reference(workflow: Workflow, source: Node | str | None, reference: Re
 def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, preprocess) -> Node | str:
     """The node that encodes a reference, or its file where an earlier run left it."""
     settings = plan.settings
-    key = digest([reference.sha256, plan.preprocessing, model(plan.card), settings.reference_slices, reference.label])
+    made_of = [reference.label, reference.sha256, reference.masks]
+    key = digest([made_of, plan.preprocessing, model(plan.card), settings.reference_slices])
     cache = settings.output_dir / ".imunity_cache" / f"{key}.safetensors"
     if cache.is_file():
         return str(cache)
@@ -161,7 +166,7 @@ def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, prep
         1.5,
         depends_on=digest(model(plan.card)),
     )
-    for output, target in (("outputs.striped", "in_files"), ("outputs.template_mask", "masks")):
+    for output, target in (("outputs.striped", "in_files"), ("outputs.template_seen", "masks")):
         merge = Node(Merge(len(reference.images)), name=f"merge_{target}_{_node_name(reference.label)}")
         for index, image in enumerate(reference.images, start=1):
             workflow.connect(preprocess(image), output, merge, f"in{index}")

@@ -8,14 +8,15 @@ from pathlib import Path
 from nipype import Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
 
-from imunity_bids.bids.inputs import T1w
+from imunity_bids.bids.scan import T1w
+from imunity_bids.hashes import sha256
 from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, Register, WhiteStripe
 from imunity_bids.plan.plan import Plan
 from imunity_bids.workflows.nodes import make_node, volume_gb
 
 OUTPUTS = (
-    "conformed", "native_mask", "native_t1w", "field", "template_mask", "striped", "forward", "backward",
-    "conform_info", "brain_info", "bias_info", "registration_info", "stripe_info",
+    "conformed", "native_mask", "native_t1w", "field", "template_mask", "template_seen", "striped",
+    "forward", "backward", "conform_info", "brain_info", "bias_info", "registration_info", "stripe_info",
 )  # fmt: skip
 
 _EXTRACTION = {
@@ -49,8 +50,8 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
     -------------------------------
     conformed, native_mask, native_t1w, field
         The scan in RAS, its brain mask, the scan without bias field, and that field, on the scan's own voxels.
-    template_mask, striped
-        Brain mask and white-striped brain in [0, 1] in template space.
+    template_mask, template_seen, striped
+        Brain mask, the same without lesions, and white-striped brain in [0, 1] in template space.
     forward, backward
         ITK transforms: image to template, template to image.
     conform_info, brain_info, bias_info, registration_info, stripe_info
@@ -73,6 +74,12 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         0.6 + 8 * size,
         depends_on=plan.preprocessing["brain_weights"],
     )
+    if image.brain_mask:
+        brain.inputs.given, brain.inputs.given_uri = str(image.brain_mask.path), image.brain_mask.uri
+        brain.inputs.depends_on += f" {sha256(image.brain_mask.path)}"
+    brain.inputs.lesions = [str(lesion.path) for lesion in image.lesions]
+    brain.inputs.lesion_uris = [lesion.uri for lesion in image.lesions]
+    brain.inputs.depends_on += "".join(f" {sha256(lesion.path)}" for lesion in image.lesions)
     register = make_node(
         Register(template=settings.template, kind=settings.registration, seed=settings.random_seed),
         "register",
@@ -93,12 +100,12 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         [
             (conform, brain, [("out_file", "in_file")]),
             (conform, register, [("out_file", "in_file")]),
-            (brain, register, [("out_file", "mask")]),
+            (brain, register, [("out_file", "mask"), ("seen", "seen")]),
             (conform, bias, [("out_file", "in_file")]),
-            (brain, bias, [("out_file", "mask")]),
+            (brain, bias, [("out_file", "mask"), ("seen", "seen")]),
             (register, bias, [("forward", "forward"), ("backward", "backward"), ("overlap", "overlap")]),
             (bias, stripe, [("moved", "in_file")]),
-            (register, stripe, [("mask", "mask")]),
+            (register, stripe, [("mask", "mask"), ("seen", "seen")]),
             (conform, outputs, [("out_file", "conformed"), ("info", "conform_info")]),
             (brain, outputs, [("out_file", "native_mask"), ("info", "brain_info")]),
             (bias, outputs, [("out_file", "native_t1w"), ("field", "field"), ("info", "bias_info")]),
@@ -107,6 +114,7 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
                 outputs,
                 [
                     ("mask", "template_mask"),
+                    ("seen", "template_seen"),
                     ("forward", "forward"),
                     ("backward", "backward"),
                     ("info", "registration_info"),
@@ -122,9 +130,19 @@ def preprocessing_text(plan: Plan) -> str:
     """The sentences of these steps for the methods text."""
     settings = plan.settings
     return (
-        f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}; "
+        f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}"
+        f"{_given_text(plan)}; "
         f"it was registered to {settings.template} with ANTs ({settings.registration}; antspyx "
         f"{metadata.version('antspyx')}). {_FIELD[settings.bias_correction]} Intensities were normalised by the "
         "white-matter peak (white stripe; Shinohara et al. 2014), found where the template has white matter, placed at "
         "0.7."
     )
+
+
+def _given_text(plan: Plan) -> str:
+    """Of how many images there were masks of the brain, and of lesions."""
+    images = (*plan.images, *plan.done)
+    brains = sum(bool(image.brain_mask) for image in images)
+    lesions = sum(bool(image.lesions) for image in images)
+    text = f" (of {brains} of {len(images)} images the mask came with the data)" if brains else ""
+    return text + f"; lesions ({lesions} of {len(images)} images) were kept out of all estimates" * bool(lesions)

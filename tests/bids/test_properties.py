@@ -175,7 +175,7 @@ def test_any_path_will_do(folder: str) -> None:
         assert image.uri == f"bids:raw:sub-a+b/ses-1/anat/{name}"
         assert participants_of_site(root, "site", "École") == ["a+b"]
         out = root.with_name("out")
-        write_dataset_files(out, root, "é")
+        write_dataset_files(out, {"raw": root.as_uri()}, "é")
         links = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["DatasetLinks"]
         assert links["raw"].startswith("file:///")
         assert " " not in links["raw"]

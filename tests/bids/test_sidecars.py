@@ -23,7 +23,7 @@ def test_labels_of_other_programs_are_left_to_them(tmp_path: Path) -> None:
     texts = descriptions(tmp_path)
     assert texts["harmonized+B"].endswith("(reference B)")
     assert "smooth+8mm" not in texts
-    write_dataset_files(tmp_path, tmp_path, "methods")
+    write_dataset_files(tmp_path, {"raw": tmp_path.as_uri()}, "methods")
     assert "desc-harmonized+B\t" in (tmp_path / "descriptions.tsv").read_text()
 
 
@@ -65,7 +65,7 @@ def test_what_a_killed_run_left_beside_a_table_goes(tmp_path: Path) -> None:
 def test_a_container_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("APPTAINER_NAME", raising=False)
     monkeypatch.setenv("IMUNITY_CONTAINER", "imunity:9")
-    write_dataset_files(tmp_path, tmp_path, "methods")
+    write_dataset_files(tmp_path, {"raw": tmp_path.as_uri()}, "methods")
     made = json.loads((tmp_path / "dataset_description.json").read_text())["GeneratedBy"][0]
     assert made["Container"] == {"Type": "docker", "Tag": "imunity:9"}
     assert subprocess.run(["test", "-s", tmp_path / "logs" / "CITATION.md"]).returncode == 0

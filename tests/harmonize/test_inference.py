@@ -201,3 +201,21 @@ def test_fidelity_of_an_untouched_image(bundle: Bundle, brain: tuple[np.ndarray,
     assert numbers["gradient_correlation"] == pytest.approx(1)
     assert numbers["ssim_with_input"] == pytest.approx(1)
     assert numbers["histogram_distance_before"] == numbers["histogram_distance_after"]
+
+
+def test_a_lesion_does_not_tell_the_scans_contrast(bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]) -> None:
+    """What lies in it changes its own voxels, and around them no more than the local curves do."""
+    volume, mask = brain
+    lesion = np.zeros_like(mask)
+    lesion[10:18, 14:26, 14:26] = True
+    lesion &= mask
+    reference = make_reference("x", "file", "", [(volume**1.4 * mask, mask)], bundle, 5)
+
+    def curved(level: float, seen: np.ndarray | None) -> np.ndarray:
+        filled = np.where(lesion, np.float32(level), volume)
+        return harmonize(filled, mask, bundle, reference, Compute(batch=5), seen).curved
+
+    rest = mask & ~lesion
+    np.testing.assert_array_equal(curved(0.05, rest)[rest], curved(0.95, rest)[rest])
+    assert np.abs(curved(0.05, None) - curved(0.95, None))[rest].mean() > 0.01
+    assert (curved(0.95, rest)[lesion] > curved(0.05, rest)[lesion]).all()

@@ -165,3 +165,22 @@ def test_the_field_does_not_depend_on_the_number_of_threads(
         with threadpool_limits(threads, "blas"):
             fields.append(unbiased(image, template.mask, white, "white-matter").field)
     np.testing.assert_array_equal(*fields)
+
+
+@pytest.mark.parametrize("method", ["white-matter", "plain"])
+def test_what_is_not_seen_tells_nothing(method: str, rng: np.random.Generator) -> None:
+    """The field of an image is the same whatever lies in its lesion."""
+    size = 48
+    grid = np.indices((size,) * 3) - (size - 1) / 2
+    radius = np.sqrt((grid**2).sum(0))
+    mask, white = radius < 20, np.clip((14 - radius) / 2, 0, 1).astype(np.float32)
+    lesion = ((grid - np.array([6, 0, 0])[:, None, None, None]) ** 2).sum(0) < 5**2
+    data = np.where(radius < 14, 100.0, 60.0) * (1 + 0.01 * grid[0]) + rng.normal(0, 1, mask.shape)
+
+    def field(level: float, seen: np.ndarray) -> np.ndarray:
+        image = nib.Nifti1Image(np.where(lesion, level, data).astype(np.float32), np.diag([4, 4, 4, 1]))
+        return unbiased(image, mask, white, method, seen).field[mask & ~lesion]
+
+    dark, bright = (field(level, mask & ~lesion) for level in (5.0, 150.0))
+    np.testing.assert_allclose(dark, bright, rtol=1e-4)
+    assert np.abs(field(5.0, mask) / field(150.0, mask) - 1).mean() > 0.001

@@ -88,3 +88,16 @@ def test_white_matter_without_signal_is_refused(rng: np.random.Generator, ball: 
 def test_a_flat_brain_is_refused(ball: np.ndarray) -> None:
     with pytest.raises(DataUnusable):
         white_stripe(ball * 5.0, ball)
+
+
+def test_a_lesion_changes_neither_level_nor_histogram(rng: np.random.Generator) -> None:
+    """A third of white matter as dark as CSF: with it left out the stripe is that of the rest, bit for bit."""
+    mask = np.ones((40, 40, 40), bool)
+    data = np.where(np.indices(mask.shape)[0] < 20, 60, 100) + rng.normal(0, 3, mask.shape)
+    core = np.indices(mask.shape)[0] >= 22
+    lesion = core & (np.indices(mask.shape)[1] < 14)
+    seen = mask & ~lesion
+    found = [white_stripe(np.where(lesion, level, data), mask, core, seen) for level in (5.0, 180.0)]
+    assert found[0] == found[1]
+    assert found[0].peak == pytest.approx(100, abs=0.5)
+    assert white_stripe(np.where(lesion, 180.0, data), mask, core).peak > found[0].peak + 0.5

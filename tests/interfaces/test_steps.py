@@ -72,7 +72,8 @@ STRIPE = {
 def write_preprocessed(files: dict[str, str], products: Products, *descriptions: str) -> derivatives.WritePreprocessed:
     return derivatives.WritePreprocessed(
         **common(files, products), native_t1w=files["image"], template_t1w=files["image"], forward=files["transform"],
-        brain={"method": "network"}, bias={"method": "N4"}, stripe=STRIPE, descriptions=list(descriptions),
+        brain={"method": "network", "stripped": False}, bias={"method": "N4"}, stripe=STRIPE,
+        descriptions=list(descriptions),
     )  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def write_harmonized(files: dict[str, str], products: Products, native: bool = T
     return derivatives.WriteHarmonized(
         **common(files, products), template_t1w=files["image"], harmonized=files["image"], uncertainty=files["uncertainty"],
         description="harmonized", native_space=native, conform={"fixes": []}, bias={"method": "N4"},
-        brain={"method": "network", "measures": brain},
+        brain={"method": "network", "measures": brain, "stripped": False},
         registration={"template_correlation": 0.9, "template_dice": 0.99}, stripe=STRIPE,
         info={
             "fidelity": fidelity, "compute": compute, "quantiles": [0.0, 1.0],

@@ -63,7 +63,7 @@ def write_all(made: Plan, precision: str = "float32", fallbacks: tuple[str, ...]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     for reference in made.references:
-        values = made.parameters(plan.sha256(image.path), reference)
+        values = made.parameters(image, plan.sha256(image.path), reference)
         record = {"ParametersHash": parameters_hash(values, precision), "Precision": precision}
         sidecar = sidecar_of(made.harmonized(image, reference))
         sidecar.write_text(json.dumps({"Harmonization": record | {"Fallbacks": list(fallbacks)}}))

@@ -103,7 +103,7 @@ def test_a_folder_that_holds_something_else_is_no_output(dataset: Path, tmp_path
 
 
 def test_our_own_output_is_welcome_again(dataset: Path, tmp_path: Path) -> None:
-    write_dataset_files(tmp_path / "out", dataset, "methods")
+    write_dataset_files(tmp_path / "out", {"raw": dataset.as_uri()}, "methods")
     check_folders(Settings(dataset, tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "dataset_description.json").read_text())["DatasetType"] == "derivative"
 

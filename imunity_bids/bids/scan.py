@@ -1,0 +1,73 @@
+"""One raw image, by the entities of its name, and the masks of it that somebody made before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# Order of entities in a file name (BIDS 1.11, schema `rules/entities`), as far as an anatomical image can have them.
+ENTITY_ORDER = (
+    *("sub", "ses", "sample", "acq", "ce", "trc", "rec", "dir", "run", "mod", "echo", "flip", "inv", "mt", "part"),
+    *("proc", "space", "chunk", "res", "label", "desc"),
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A mask that lies in the dataset or in one of `--derivatives`."""
+
+    path: Path
+    uri: str  # BIDS URI in our derivative dataset
+
+
+@dataclass(frozen=True)
+class T1w:
+    """One raw image: its path and the entities of its name, in order."""
+
+    path: Path
+    bids_dir: Path
+    entities: tuple[tuple[str, str], ...]
+    twin: Path | None = None  # the same name with the other extension
+    brain_mask: Given | None = None  # made before; None: it is computed
+    lesions: tuple[Given, ...] = ()  # masks of what is kept out of every estimate
+
+    @property
+    def given(self) -> tuple[Given, ...]:
+        """All masks that were made before."""
+        return (*((self.brain_mask,) if self.brain_mask else ()), *self.lesions)
+
+    @classmethod
+    def from_path(cls, path: Path, bids_dir: Path) -> T1w:
+        """Read the entities off the file name: nothing that is in it can get lost."""
+        pairs = [part.partition("-")[::2] for part in path.name.split(".")[0].split("_")[:-1]]
+        return cls(path, bids_dir, tuple(pairs))
+
+    @property
+    def subject(self) -> str:
+        """Label without `sub-`."""
+        return dict(self.entities)["sub"]
+
+    @property
+    def part(self) -> str:
+        """Label of `part-`; empty where there is none."""
+        return dict(self.entities).get("part", "")
+
+    @property
+    def session(self) -> str | None:
+        """Label without `ses-`."""
+        return dict(self.entities).get("ses")
+
+    @property
+    def person(self) -> str:
+        """`sub-X[_ses-Y]`: whose report and table the image belongs to."""
+        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+
+    @property
+    def stem(self) -> str:
+        """File name without suffix and extension: one name for one unit of work."""
+        return "_".join(f"{key}-{value}" for key, value in self.entities)
+
+    @property
+    def uri(self) -> str:
+        """BIDS URI in the derivative dataset."""
+        return f"bids:raw:{self.path.relative_to(self.bids_dir).as_posix()}"
