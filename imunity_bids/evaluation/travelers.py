@@ -218,7 +218,7 @@ def _make_visits(
 ) -> Path:
     """Scans and truths of a person on all scanners, cropped to the brain; a file that has them all is left as it is.
 
-    `references` are the names of the persons whose scans will be the reference: what they can tell at most is kept, too.
+    `references` are the names of the persons whose scans will be the reference: what they can tell is kept, too.
     """
     file = folder / f"{name}_seed-{seed}.npz"
     floor = _floor(references)

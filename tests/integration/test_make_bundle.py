@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_make_bundle_makes_one_like_the_one_that_ships(data: Path, tmp_path: Path) -> None:
-    """Ten minutes: three persons of each site, a few steps. Its card has the fields of the shipped one's, and says what ran."""
+    """Ten minutes: three persons of each site, a few steps. Its card has the fields of the shipped one's."""
     chosen = {
         "DATA": data,
         "BUNDLE": tmp_path / "work",

@@ -82,7 +82,7 @@ def toy_people(count: int = 3, first: int = 0) -> list[Coarse]:
 
 
 def toy_data(folder: Path, sites: int = 0, features: tuple[Feature, ...] = (), count: int = 20) -> Data:
-    """Three persons and two others, who make so many visits; with sites, the persons' own scans are from so many in turn."""
+    """Three persons and two others, who make so many visits; with sites, own scans are from so many in turn."""
     known, unseen = toy_people(3), toy_people(2, 3)
     visits = simulate_visits(known, count, folder / "visits", 1), simulate_visits(unseen, count, folder / "others", 2)
     learned, judged = (VisitBatches(*part, "axial") for part in zip((known, unseen), visits, strict=True))
