@@ -87,7 +87,8 @@ def write_harmonized(files: dict[str, str], products: Products, native: bool = T
     compute = {"device": "cuda", "precision": "bfloat16+float32", "fallbacks": ["out of GPU memory: ran on the CPU"]}
     brain = {"brain_volume_ml": 1400.0, "mask_border_share": 0.0, "mask_stray_share": 0.0, "mask_unsure_share": 0.1}
     return derivatives.WriteHarmonized(
-        **common(files, products), template_t1w=files["image"], harmonized=files["image"], uncertainty=files["uncertainty"],
+        **common(files, products), template_t1w=files["image"], harmonized=files["image"],
+        uncertainty=files["uncertainty"],
         description="harmonized", native_space=native, conform={"fixes": []},
             bias={"method": "N4"},
         brain={"method": "network", "measures": brain, "stripped": False},
