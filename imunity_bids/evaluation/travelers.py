@@ -29,7 +29,6 @@ from imunity_bids.simulation.scanners import SCANNERS, STRONG, Scanner
 from imunity_bids.simulation.visits import perfect, relative_t1, visit
 
 OURS = "imunity"
-CURVE = "imunity, its curve alone"
 BOUND = "best curve (knows the truth)"
 FLOOR = "reference's tissue levels, even and without noise"  # what a reference of other persons can tell at most
 TRUTH = "the truth itself"  # a perfect answer, for the scores that do not compare with the truth
@@ -283,8 +282,6 @@ def _score_person(
             truth = truths[target]
             ours = harmonize(scan, mask, bundle, contrasts[target], Compute())
             images = {"raw": scan, **_baselines(scan, mask, references[target]), OURS: ours.image}
-            if ours.curved is not None:
-                images[CURVE] = ours.curved
             images |= {BOUND: baselines.best_curve(scan, mask, truth), FLOOR: _load(file, target, _floor(shown))}
             about = {"person": name, "source": source, "target": target}
             for method, image in images.items():

@@ -26,7 +26,6 @@ from imunity_bids.models.imunity import (
 from imunity_bids.models.quantiles import quantiles
 
 FINE = 1025  # intensities at which the curve for the whole brain is tabulated
-SLAB = 16  # slices of full resolution that are done at once: what lies in the processor's cache
 
 
 def coarse_quantiles(brain: np.ndarray) -> Tensor:
@@ -61,18 +60,14 @@ def contrast_code(brain: np.ndarray, known: Tensor, generator: Generator, axis: 
 
 def harmonize_axis(
     brain: np.ndarray, generator: Generator, axis: str, own: Contrast, wanted: Contrast, compute: Compute
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One axis: the brain after the curve for all of it, after the local curves, too, and the error to expect.
-
-    The first two have the shape of `brain`, the error that of every second voxel of it; float32.
-    """
+) -> tuple[np.ndarray, np.ndarray]:
+    """One axis: the brain after the curve, in its shape, and the error to expect, at every second voxel; float32."""
     with torch.inference_mode():
         curve = _curve(generator, own, wanted)
         seen = _coarse(brain)
-        change, error = compute.with_fallback(lambda: _maps(seen, curve, generator, axis, own, wanted, compute))
-        curved = _apply(curve, torch.from_numpy(brain)).numpy()
-        harmonized = _with_local_change(curved, change, axis)
-    return curved, harmonized, np.ascontiguousarray(from_slices(error[:, None], axis))
+        error = compute.with_fallback(lambda: _errors(seen, curve, generator, axis, own, wanted, compute))
+        harmonized = _apply(curve, torch.from_numpy(brain)).numpy()
+    return harmonized, np.ascontiguousarray(from_slices(error[:, None], axis))
 
 
 def at_full_resolution(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -102,10 +97,10 @@ def _apply(curve: Tensor, values: Tensor) -> Tensor:
     return torch.lerp(curve[left], curve[left + 1], position - left) * (values > 0)
 
 
-def _maps(
+def _errors(
     seen: np.ndarray, curve: Tensor, generator: Generator, axis: str, own: Contrast, wanted: Contrast, compute: Compute
-) -> tuple[Tensor, Tensor]:
-    """Local changes (N, K, h, w) at a quarter of the coarse resolution; error (N, H, W) at the coarse one."""
+) -> Tensor:
+    """(N, H, W) at the coarse resolution."""
     generator.to(compute.device)
     slices = to_slices(seen, axis)
     height, width = slices.shape[-2:]
@@ -113,28 +108,12 @@ def _maps(
     where = torch.stack([slice_places(places, along, number) for number in range(len(slices))])
     slices, where = (pad_to_multiple(part, generator.architecture.multiple) for part in (slices, where))
     codes = [side.code.to(compute.device) for side in (own, wanted)]
-    changes, errors = [], []
+    errors = []
     for image, place in zip(slices.split(compute.batch), where.split(compute.batch), strict=True):
         image, place = image.to(compute.device), place.to(compute.device)
         curved = _apply(curve.to(compute.device), image)
         with compute.autocast():
-            change, error, _ = generator.maps(image, curved, place, *(code.expand(len(image), -1) for code in codes))
+            error, _ = generator.error_map(image, curved, place, *(code.expand(len(image), -1) for code in codes))
         error = anchored(error, QUARTER, image.shape[-2:])
-        changes.append(change.cpu())
         errors.append((look_up(error, curved).exp() - LEAST_ERROR).clamp(min=0)[:, 0, :height, :width].cpu())
-    return torch.cat(changes), torch.cat(errors)
-
-
-def _with_local_change(curved: np.ndarray, change: Tensor, axis: str) -> np.ndarray:
-    """The brain after its local curves; `change` is (N, K, h, w) for every second slice."""
-    slices = to_slices(curved, axis)
-    count, (height, width) = len(slices), slices.shape[-2:]
-    flat = change.flatten(1).T[None]  # along the axis first, where the maps are small
-    fine = anchored(flat, COARSE, [count])[0].T
-    fine = fine.reshape(count, *change.shape[1:])
-    harmonized = torch.empty_like(slices)
-    for start in range(0, count, SLAB):
-        part = slices[start : start + SLAB]
-        local = anchored(fine[start : start + SLAB], QUARTER * COARSE, [height, width])
-        harmonized[start : start + SLAB] = (part + look_up(local, part)).clamp(DARKEST, 1) * (part > 0)
-    return from_slices(harmonized, axis)
+    return torch.cat(errors)

@@ -34,9 +34,7 @@ class Harmonized:
 
     image: np.ndarray
     uncertainty: np.ndarray  # absolute error to expect; of the paper's generator: standard deviation of the three axes
-    curved: np.ndarray | None = None  # after the curves for the whole brain alone; None: the paper's generator paints
-    curve_change: float | None = None  # mean absolute change by these in the mask
-    local_change: float | None = None  # and by the local curves after them
+    curve_change: float | None = None  # mean absolute change in the mask; None: the paper's generator paints
 
 
 def contrast_codes(volume: np.ndarray, bundle: Bundle, slices: int) -> dict[str, Tensor]:
@@ -79,22 +77,18 @@ def harmonize(
     brain = np.ascontiguousarray(volume[box] * inside, dtype=np.float32)
     if isinstance(bundle.generators[AXES[0]], Generator):
         telling = brain if seen is None else brain * seen[box]
-        volumes, changes = _by_curves(brain, telling, inside, bundle, reference, compute)
+        volumes = _by_curves(brain, telling, bundle, reference, compute)
+        change = float(np.abs(volumes[0] - brain)[inside].mean()) if inside.any() else 0.0
     else:
-        volumes, changes = _painted(brain, bundle, reference, compute), ()
+        volumes, change = _painted(brain, bundle, reference, compute), None
     results = np.zeros((len(volumes), *volume.shape), np.float32)
     results[(slice(None), *box)] = np.stack(volumes) * inside
-    return Harmonized(*results, *changes)
+    return Harmonized(*results, change)
 
 
 def _by_curves(
-    brain: np.ndarray,
-    telling: np.ndarray,
-    inside: np.ndarray,
-    bundle: Bundle,
-    reference: Reference,
-    compute: Compute,
-) -> tuple[tuple[np.ndarray, ...], tuple[float, float]]:
+    brain: np.ndarray, telling: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
+) -> tuple[np.ndarray, np.ndarray]:
     known = curves.coarse_quantiles(telling)
     parts = []
     for axis in AXES:
@@ -103,14 +97,8 @@ def _by_curves(
         brains = torch.tensor([[float(reference.brains)]])
         wanted = Contrast(reference.codes[axis], reference.quantiles[None], brains)
         parts.append(curves.harmonize_axis(brain, generator, axis, own, wanted, compute))
-    curved, harmonized, errors = zip(*parts, strict=True)
-    image, after_curve = median_of_three(*harmonized), median_of_three(*curved)
-    expected = curves.at_full_resolution(np.mean(errors, axis=0), brain.shape)
-    changes = tuple(
-        float(np.abs(after - before)[inside].mean()) if inside.any() else 0.0
-        for before, after in ((brain, after_curve), (after_curve, image))
-    )
-    return (image, expected, after_curve), changes
+    axes, errors = zip(*parts, strict=True)
+    return median_of_three(*axes), curves.at_full_resolution(np.mean(errors, axis=0), brain.shape)
 
 
 def _painted(

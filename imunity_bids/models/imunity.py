@@ -3,12 +3,13 @@
 As in the paper (Cackowski 2023, section 2.2) one network per axis takes the anatomy of a slice and the contrast of
 another scan. What differs: the contrast encoder sees several slices and the quantiles of a volume, and encodes the scan
 itself as well as the reference; from both codes comes ONE curve for the whole brain, which starts as histogram
-matching; from the anatomy code, given both contrasts, comes a map of local curves for what varies in space. A third
-output is the error to expect. Networks see every second voxel along each axis; curves are applied to all.
+matching; from the anatomy code, given both contrasts, comes a map of the error to expect. Networks see every second
+voxel along each axis; the curve is applied to all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -23,7 +24,7 @@ from imunity_bids.models.quantiles import STEPS, match
 CENTRE, SPREAD = 0.55, 0.15  # of the intensities in a brain
 DARKEST = 0.004  # inside the brain, so that the brain can be told from the background
 COARSE = 2  # the networks see every so many voxels
-QUARTER = 4  # local curves lie at every so many of these
+QUARTER = 4  # curves of error lie at every so many of these
 RIM = 4  # of these slices at each end of a brain show too little of it
 CODE_STEP = 2  # and the contrast encoder every so many of these in each slice
 CHANGE = 0.1  # scale of what the network adds to histogram matching
@@ -43,7 +44,7 @@ class Architecture:
     depth: int = 4  # halvings of the anatomy encoder
     code: int = 64  # channels of each latent code
     bins: int = 8  # of intensity, that the contrast encoder sees
-    knots: int = 8  # of the local curves
+    knots: int = 8  # of the curves of error
     hidden: int = 256  # of the curve's dense layers
 
     @property
@@ -197,8 +198,8 @@ def upsampling(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-class LocalCurves(nn.Module):
-    """Codes -> at a quarter of the resolution two curves per pixel: a change to add, and the error's logarithm."""
+class ErrorCurves(nn.Module):
+    """Codes -> at a quarter of the resolution a curve per pixel: the error's logarithm by intensity."""
 
     def __init__(self, architecture: Architecture):
         super().__init__()
@@ -208,18 +209,17 @@ class LocalCurves(nn.Module):
             *(upsampling(128, 96), upsampling(96, 64)),
             *(upsampling(64, 64) for _ in range(architecture.depth - 4)),
         )
-        self.head = nn.Conv2d(64, 2 * architecture.knots, 3, padding=1)
+        self.head = nn.Conv2d(64, architecture.knots, 3, padding=1)
 
-    def forward(self, anatomy: Tensor, own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (B, C, h, w), (B, C), (B, C) -> change and log error at the knots, both (B, K, 4h, 4w)."""
+    def forward(self, anatomy: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+        """Codes (B, C, h, w), (B, C), (B, C) -> log error at the knots, (B, K, 4h, 4w)."""
         size = anatomy.shape[-2:]
         contrasts = [code[..., None, None].expand(len(anatomy), -1, *size) for code in (own, wanted)]
-        change, error = self.head(self.layers(torch.cat([anatomy, *contrasts], dim=1))).chunk(2, dim=1)
-        return CHANGE * change, error
+        return self.head(self.layers(torch.cat([anatomy, *contrasts], dim=1)))
 
 
 def look_up(curves: Tensor, image: Tensor) -> Tensor:
-    """Values of local curves (B, K, …) at the intensities of (B, 1, …), the knots dividing [0, 1] evenly."""
+    """Values of curves (B, K, …) at the intensities of (B, 1, …), the knots dividing [0, 1] evenly."""
     knots = curves.shape[1]
     position = image.clamp(0, 1) * (knots - 1)
     left = position.floor().clamp(max=knots - 2)
@@ -244,7 +244,6 @@ def anchored(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:
 class Result(NamedTuple):
     """Slices (B, 1, H, W)."""
 
-    curved: Tensor  # by the curve of the whole brain alone
     harmonized: Tensor
     log_error: Tensor  # logarithm of the absolute error to expect + `LEAST_ERROR`
     anatomy: Code
@@ -259,25 +258,21 @@ class Generator(nn.Module):
         self.contrast = ContrastEncoder(architecture)
         self.curve = GlobalCurve(architecture)
         self.anatomy = AnatomyEncoder(architecture)
-        self.local = LocalCurves(architecture)
+        self.error = ErrorCurves(architecture)
         _initialise(self)
 
-    def maps(
+    def error_map(
         self, image: Tensor, curved: Tensor, places: Tensor, own: Tensor, wanted: Tensor
-    ) -> tuple[Tensor, Tensor, Code]:
-        """What `forward` takes -> local curves of change and of log error, (B, K, H/4, W/4), and the anatomy codes."""
+    ) -> tuple[Tensor, Code]:
+        """What `forward` takes -> curves of the log error, (B, K, H/4, W/4), and the anatomy codes."""
         anatomy = self.anatomy(image, curved, places)
         code = anatomy.sample() if self.training else anatomy.mean
-        change, error = self.local(code, own, wanted)
-        return change.float(), error.float(), anatomy
+        return self.error(code, own, wanted).float(), anatomy
 
     def forward(self, image: Tensor, curved: Tensor, places: Tensor, own: Tensor, wanted: Tensor) -> Result:
         """Slices before and after the curve, (B, 1, H, W), where their pixels are, (B, 3, H, W), and codes (B, C)."""
-        change, error, anatomy = self.maps(image, curved, places, own, wanted)
-        change, error = (anchored(curves, QUARTER, image.shape[-2:]) for curves in (change, error))
-        inside = image > 0
-        harmonized = (curved + look_up(change, curved)).clamp(DARKEST, 1) * inside
-        return Result(curved, harmonized, look_up(error, curved), anatomy)
+        error, anatomy = self.error_map(image, curved, places, own, wanted)
+        return Result(curved, look_up(anchored(error, QUARTER, image.shape[-2:]), curved), anatomy)
 
 
 @torch.no_grad()
@@ -299,9 +294,9 @@ def start_convolutions(generator: nn.Module, codes: Sequence[nn.Module]) -> None
 
 @torch.no_grad()
 def _initialise(generator: Generator) -> None:
-    """Changes start near 0, errors at the usual one."""
+    """The curve starts as matching, errors at the usual one."""
     start_convolutions(generator, [generator.anatomy.last, generator.contrast.dense[-1]])
     nn.init.normal_(generator.curve.layers[-1].weight, std=1e-3)
     nn.init.zeros_(generator.curve.layers[-1].bias)
-    nn.init.normal_(generator.local.head.weight, std=HEAD_STD)
-    generator.local.head.bias[generator.architecture.knots :] = torch.tensor(TYPICAL_ERROR).log()
+    nn.init.normal_(generator.error.head.weight, std=HEAD_STD)
+    generator.error.head.bias.fill_(math.log(TYPICAL_ERROR))

@@ -26,9 +26,9 @@ def fidelity(
     distances = [
         similarity.histogram_distance(intensity_quantiles(volume, seen).numpy(), target) for volume in (before, after)
     ]
-    changes = {"curve_change": harmonized.curve_change, "local_change": harmonized.local_change}
+    change = harmonized.curve_change
     return {
-        **{name: value for name, value in changes.items() if value is not None},
+        **({} if change is None else {"curve_change": change}),
         "gradient_correlation": similarity.gradient_correlation(before, after, mask),
         "ssim_with_input": similarity.ssim(before, after, mask),
         "contrast_before": similarity.gray_white_contrast(before, seen),

@@ -144,10 +144,9 @@ MEASURES = (
     Measure("contrast_after", "The same after harmonization"),
     Measure(
         "curve_change",
-        "Mean absolute change by the curve for the whole brain (empty for models that paint)",
-        "mean over the mask of |after the curves − before|, median of the axes",
+        "Mean absolute change by the curves, before denoising (empty for models that paint)",
+        "mean over the mask of |after − before|",
     ),
-    Measure("local_change", "Mean absolute change by the local curves after it", "mean over the mask"),
     Measure(
         "gradient_correlation",
         "Correlation of image gradients before and after harmonization: edges kept",

@@ -30,7 +30,7 @@ from imunity_bids.training.visit_batches import VisitBatches
 
 REFERENCE_BRAINS = 10  # per site, as at the participant level
 VALIDATION_VISITS = 400
-FIGURES = ("step", "held_out", "curve_only", "matching", "untouched", "expected", "site_accuracy")  # for the card
+FIGURES = ("step", "held_out", "matching", "untouched", "expected", "site_accuracy")  # for the card
 
 
 class _Simulated(NamedTuple):

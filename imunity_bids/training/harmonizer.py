@@ -1,7 +1,7 @@
 """Train one axis of our generator on simulated visits whose truth is known.
 
 Each batch holds persons on several scanners; every two of them are a scan to harmonize and a reference of another
-person. The curve for the whole brain, the local curves and the expected error are trained together. With several sites,
+person. The curve for the whole brain and the expected error are trained together. With several sites,
 or biological features to keep, slices of the real scans go through the same generator: their anatomy codes unlearn the
 site (Cackowski 2023, equations 1 and 2; Dinsdale 2020, section 2.3: a head that can tell sites before unlearning
 begins, and the head's update before the confusion) and must tell the features (equation 3). The discriminator, where it
@@ -53,8 +53,7 @@ BETAS = (0.9, 0.999)
 class CurveWeights:
     """Of the parts of the loss. Those of the paper's equation 4 are relative to an L1 of 1, not of 100."""
 
-    local: float = 1.0  # L1 of the harmonized slices
-    curve: float = 1.0  # L1 of voxels after the curve for the whole brain alone
+    curve: float = 2.0  # L1 of voxels after the curve
     levels: float = 1.0  # and of the means well inside CSF, gray and white matter: few voxels hold CSF alone
     error: float = 0.01  # negative log-likelihood of the errors, exponentially distributed
     kl: float = 1e-5
@@ -177,7 +176,7 @@ def _reference(batch: Batch, codes: Tensor, quantiles: Tensor) -> Contrast:
 
 
 def _slices(generator: Generator, batch: Batch | RealBatch, own: Contrast, wanted: Contrast, aims: Tensor) -> Result:
-    """Slices of a batch through curve and local curves; contrasts and `aims`, quantiles (P, Q), are those of pairs."""
+    """Slices of a batch through curves and error maps; contrasts and `aims`, quantiles (P, Q), are those of pairs."""
     image, pair = batch.image, batch.pair
     curved = after_curve(image.flatten(1), own.quantiles[pair], aims[pair]).reshape(image.shape)
     return generator(image, curved * (image > 0), batch.places, own.code[pair], wanted.code[pair])
@@ -193,7 +192,6 @@ def generator_losses(
     log_error = result.log_error.float()
     likelihood = log_error + (error.detach() + LEAST_ERROR) * (-log_error).exp()
     losses = {
-        "local": error[inside].mean(),
         "curve": F.l1_loss(forward.curved[:, :CURVE_VOXELS], batch.wanted[:, :CURVE_VOXELS]),
         "levels": F.l1_loss(*(tissue_means(values) for values in (forward.curved, batch.wanted))),
         "error": likelihood[inside].mean(),
@@ -234,7 +232,7 @@ def _to(batch: Batch | RealBatch, device: str) -> Batch | RealBatch:
 
 @torch.inference_mode()
 def validate(generator: Generator, examples: list[Batch], device: str = "cpu") -> dict[str, float]:
-    """Mean absolute errors on slices of persons that were not learned from: of the result, of the curve alone, of
+    """Mean absolute errors on slices of persons that were not learned from: of the result, of
     histogram matching and of nothing done; and the mean of the errors to expect."""
     rows = []
     for example in examples:
@@ -245,7 +243,6 @@ def validate(generator: Generator, examples: list[Batch], device: str = "cpu") -
         matched = after_curve(batch.image.flatten(1), *quantiles).reshape(batch.image.shape)
         images = {
             "held_out": result.harmonized,
-            "curve_only": result.curved,
             "matching": matched,
             "untouched": batch.image,
         }

@@ -18,7 +18,7 @@ CODE_SLICES = 6  # of a volume, that the contrast encoder sees
 CURVE_VOXELS = 1000  # of a volume, at which the curve for the whole brain is judged
 LEVEL_VOXELS = 1000  # well inside white matter, that tell its level
 PURE_VOXELS = 100  # and of each of its tissues, well inside of it
-LOCAL_PAIRS, PAIR_SLICES = 6, 2  # that the local curves learn from, and slices of each
+SLICE_PAIRS, PAIR_SLICES = 6, 2  # that the error maps learn from, and slices of each
 
 
 class Batch(NamedTuple):
@@ -121,7 +121,7 @@ class VisitBatches:
             for pair, who in enumerate(source.tolist())
         ]
 
-        pairs = torch.randperm(len(source), generator=g)[:LOCAL_PAIRS].repeat_interleave(PAIR_SLICES)
+        pairs = torch.randperm(len(source), generator=g)[:SLICE_PAIRS].repeat_interleave(PAIR_SLICES)
         images, places, truths = [], [], []
         for pair in pairs.tolist():
             who = int(source[pair])

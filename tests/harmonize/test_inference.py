@@ -45,7 +45,7 @@ def test_an_untrained_bundle_matches_histograms_and_keeps_grid_and_background(
     volume, mask = brain
     reference = make_reference("dark", "file", "", [(volume**1.4 * mask, mask)], bundle, 5)
     made = harmonize(volume, mask, bundle, reference, Compute(batch=5))
-    for part in (made.image, made.uncertainty, made.curved):
+    for part in (made.image, made.uncertainty):
         assert part.shape == volume.shape
         assert (part[~mask] == 0).all()
         assert np.isfinite(part).all()
@@ -54,9 +54,7 @@ def test_an_untrained_bundle_matches_histograms_and_keeps_grid_and_background(
     # quantiles by every second voxel, of some thousand: 0.01; last layers of 0.001 to 0.002
     assert np.abs(made.image[mask] - wanted).mean() < 0.01
     assert made.uncertainty[mask].mean() == pytest.approx(TYPICAL_ERROR, rel=0.1)
-    assert made.curve_change == pytest.approx(np.abs(made.curved - volume)[mask].mean(), rel=1e-4)
-    assert made.local_change == pytest.approx(np.abs(made.image - made.curved)[mask].mean(), rel=1e-3)
-    assert made.local_change < 0.002 < made.curve_change
+    assert made.curve_change == pytest.approx(np.abs(made.image - volume)[mask].mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -69,11 +67,11 @@ def test_inference_does_to_a_volume_what_training_did_to_slices(
     generator = bundle.generators[axis]
     torch.manual_seed(1)
     trained = type(generator)(generator.architecture).eval()
-    torch.nn.init.normal_(trained.local.head.weight, std=0.1)
+    torch.nn.init.normal_(trained.error.head.weight, std=0.1)
     code = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(2))
     known = torch.linspace(0.1, 0.9, 101)[None]
     own, wanted = one_scan(code[0], known), one_scan(code[1], known**1.2)
-    curved, made, error = curves.harmonize_axis(smooth, trained, axis, own, wanted, Compute())
+    made, error = curves.harmonize_axis(smooth, trained, axis, own, wanted, Compute())
 
     seen = np.ascontiguousarray(smooth[::2, ::2, ::2])
     slices = inference.to_slices(seen, axis)
@@ -86,29 +84,11 @@ def test_inference_does_to_a_volume_what_training_did_to_slices(
         through = match(padded.reshape(1, -1), known, aims).clamp(0.004, 1).reshape(padded.shape) * (padded > 0)
         codes = [part.expand(len(padded), -1) for part in code]
         result = trained(padded, through, inference.pad_to_multiple(where, 16), *codes)
-    wanted_curved, wanted_made = (
-        from_slices(part[..., :height, :width], axis) for part in (result.curved, result.harmonized)
-    )
+    wanted_made = from_slices(result.harmonized[..., :height, :width], axis)
     inside = seen > 0
-    np.testing.assert_allclose(curved[::2, ::2, ::2][inside], wanted_curved[inside], atol=2e-3)  # a table of 1025
-    difference = np.abs(made[::2, ::2, ::2] - wanted_made)[inside]
-    change = np.abs(wanted_made - wanted_curved)[inside].mean()
-    assert change > 0.01
-    assert difference.mean() < 0.01 * change  # the same knots at the same voxels
+    np.testing.assert_allclose(made[::2, ::2, ::2][inside], wanted_made[inside], atol=2e-3)  # a table of 1025
     wanted_error = from_slices((result.log_error.exp() - 0.002).clamp(min=0)[..., :height, :width], axis)
     np.testing.assert_allclose(error[inside], wanted_error[inside], rtol=0.02, atol=1e-4)
-
-
-def test_a_local_change_lands_where_its_map_says(rng: np.random.Generator) -> None:
-    """One cell of a map that changes everything: its middle is at every eighth voxel, and it arrives in full there."""
-    curved = np.full((48, 64, 80), 0.5, np.float32)
-    change = torch.zeros(32, 6, 6, 10)  # for every second of 64 coronal slices, 8 voxels a cell
-    change[10, :, 2, 7] = 0.2
-    made = curves._with_local_change(curved, change, "coronal") - curved
-    centre = [(made.sum(axis=tuple(a for a in range(3) if a != axis)) * np.arange(n)).sum() / made.sum()
-              for axis, n in enumerate(made.shape)]  # fmt: skip
-    np.testing.assert_allclose(centre, [2 * 8, 2 * 10, 7 * 8], atol=0.01)
-    assert made.max() == made[16, 20, 56] == pytest.approx(0.2, rel=1e-5)
 
 
 def test_fusion_is_the_median(rng: np.random.Generator) -> None:
@@ -138,7 +118,7 @@ def test_the_papers_generators_paint_and_name_the_spread_of_the_axes(
     reference = make_reference("two", "file", "", brains, painting, 3)
     assert all(code.shape == (1, 32, *inference.CODE_MAP) for code in reference.codes.values())
     made = harmonize(*brain, painting, reference, Compute())
-    assert made.curved is None and made.curve_change is None
+    assert made.curve_change is None
     assert 0 < made.uncertainty[brain[1]].mean() < 0.5
     assert made.image.max() <= 1 and (made.image[~brain[1]] == 0).all()
 
@@ -178,7 +158,7 @@ def test_out_of_memory_halves_the_batch_then_goes_to_the_cpu(
 ) -> None:
     compute = Compute(device="cpu", batch=4)
     tried = []
-    original = curves._maps
+    original = curves._errors
 
     def short_of_memory(*given):
         tried.append(given[-1].batch)
@@ -186,7 +166,7 @@ def test_out_of_memory_halves_the_batch_then_goes_to_the_cpu(
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return original(*given)
 
-    monkeypatch.setattr(curves, "_maps", short_of_memory)
+    monkeypatch.setattr(curves, "_errors", short_of_memory)
     harmonize(*brain, bundle, bundle.references["default"], compute)
     assert tried[:4] == [4, 2, 1, 8]
     assert compute.device == "cpu"
@@ -213,7 +193,7 @@ def test_a_lesion_does_not_tell_the_scans_contrast(bundle: Bundle, brain: tuple[
 
     def curved(level: float, seen: np.ndarray | None) -> np.ndarray:
         filled = np.where(lesion, np.float32(level), volume)
-        return harmonize(filled, mask, bundle, reference, Compute(batch=5), seen).curved
+        return harmonize(filled, mask, bundle, reference, Compute(batch=5), seen).image
 
     rest = mask & ~lesion
     np.testing.assert_array_equal(curved(0.05, rest)[rest], curved(0.95, rest)[rest])

@@ -81,7 +81,7 @@ def write_harmonized(files: dict[str, str], products: Products, native: bool = T
     fidelity = {
         "gradient_correlation": 0.99, "ssim_with_input": 0.98, "contrast_before": 0.3, "contrast_after": 0.3,
         "histogram_distance_before": 0.03, "histogram_distance_after": 0.01, "histogram_distance_change": -0.02,
-        "mean_uncertainty": 0.02, "curve_change": 0.04, "local_change": 0.01, "noise_reference": 0.01,
+        "mean_uncertainty": 0.02, "curve_change": 0.04, "noise_reference": 0.01,
         "noise_before": 0.02, "noise_after": 0.011,
     }  # fmt: skip
     compute = {"device": "cuda", "precision": "bfloat16+float32", "fallbacks": ["out of GPU memory: ran on the CPU"]}

@@ -125,9 +125,7 @@ def test_our_generators_learn_from_simulated_visits_of_the_brains(tmp_path: Path
     bundle = load_bundle(folder)
     training = bundle.card["training"]
     assert (training["visits"], training["command"]) == (12, "typed")
-    assert {"held_out", "curve_only", "matching", "untouched", "expected", "site_accuracy"} <= set(
-        training["axes"]["axial"]["best"]
-    )
+    assert {"held_out", "matching", "untouched", "expected", "site_accuracy"} <= set(training["axes"]["axial"]["best"])
     assert len(list((tmp_path / "persons").glob("*.npz"))) == 4
     volume = known[0].volume.float().numpy()
     made = harmonize(volume, volume > 0, bundle, bundle.references["two"], Compute())

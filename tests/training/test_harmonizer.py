@@ -48,7 +48,7 @@ def test_it_learns_more_than_matching_knows(tmp_path: Path) -> None:
     assert last["matching"] == first["matching"] < last["untouched"]
     assert last["held_out"] < 0.97 * last["matching"]  # 0.0384 and 0.0405 seen
     assert last["error"] < first["error"]
-    assert last["expected"] == pytest.approx(last["local"], rel=0.25)  # it names the error that it learned from
+    assert last["expected"] == pytest.approx(last["curve"], rel=0.25)  # it names the error that it learned from
     assert not {"site", "confusion", "discriminator"} & set(last)
 
 
@@ -157,7 +157,7 @@ def test_bfloat16_learns_nearly_the_same(tmp_path: Path, data: Data) -> None:
         best = train_harmonizer(toy_setup(tmp_path / precision, precision=precision, steps=2, every=2), data)
         last[precision] = rows_of(tmp_path / precision)[-1]
     assert {value.dtype for value in torch.load(best, weights_only=True)["weights"].values()} == {torch.float32}
-    for name in ("local", "curve", "site"):
+    for name in ("levels", "curve", "site"):
         assert last["float32"][name] == pytest.approx(last["bfloat16"][name], rel=0.05), name
 
 
@@ -170,7 +170,7 @@ def test_the_loss_of_errors_is_least_at_their_mean() -> None:
 
 
 def test_weights_of_zero_leave_their_parts_out(tmp_path: Path, data: Data) -> None:
-    nothing = replace(CurveWeights(), local=0, curve=0, levels=0, error=0, kl=0, confusion=0)
+    nothing = replace(CurveWeights(), curve=0, levels=0, error=0, kl=0, confusion=0)
     best = train_harmonizer(toy_setup(tmp_path, steps=1, weights=nothing), data)
     torch.manual_seed(1)
     untouched = build_networks(toy_setup(tmp_path), data).generator.state_dict()
