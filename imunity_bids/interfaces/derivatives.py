@@ -242,7 +242,7 @@ class WriteHarmonized(_Writer):
 
 
 _METHODS = {
-    "curves": "ImUnity's encoders with decoders of intensity curves, for the whole brain and local ones",
+    "curves": "ImUnity's encoders with decoders of one intensity curve for the whole brain, and of the error",
     "paper": "ImUnity as published (Cackowski 2023)",
 }
 

@@ -216,8 +216,8 @@ _NOISE = {
 }
 _HOW = {
     "curves": "from the codes of the contrasts of scan and reference each model made one intensity curve for the whole "
-    "brain, which starts as histogram matching, and from the code of the anatomy a map of local curves that were "
-    "applied after it. The uncertainty is the absolute error that the models expect.",
+    "brain, which starts as histogram matching, and from the code of the anatomy the error to expect. The uncertainty "
+    "is the mean of the three.",
     "paper": "each model painted every slice from the code of its anatomy and the code of the reference's contrast. "
     "The uncertainty is the standard deviation of the three axes.",
 }

@@ -184,7 +184,7 @@ def test_fidelity_of_an_untouched_image(bundle: Bundle, brain: tuple[np.ndarray,
 
 
 def test_a_lesion_does_not_tell_the_scans_contrast(bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]) -> None:
-    """What lies in it changes its own voxels, and around them no more than the local curves do."""
+    """What lies in it changes its own voxels alone."""
     volume, mask = brain
     lesion = np.zeros_like(mask)
     lesion[10:18, 14:26, 14:26] = True
