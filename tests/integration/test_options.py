@@ -146,13 +146,13 @@ def test_what_one_run_decides_differently(
 ) -> None:
     """Slices of the reference, batch, device, precision and memory: all at once, each seen by itself."""
     batches = []
-    maps = Generator.maps
+    maps = Generator.error_map
 
     def spied(self: Generator, slices: torch.Tensor, *rest: torch.Tensor) -> tuple:
         batches.append(len(slices))
         return maps(self, slices, *rest)
 
-    monkeypatch.setattr(Generator, "maps", spied)
+    monkeypatch.setattr(Generator, "error_map", spied)
     options = ("--batch-size", 5, "--device", "cpu", "--precision", "bfloat16", "--mem-gb", 0.5, "--omp-nthreads", 1)
     references = ("--reference", other_contrast, "--reference-slices", 1)
     work = ("-w", base.with_name("work"))  # preprocessed there already
@@ -273,7 +273,7 @@ def test_a_plugin_of_ones_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The plugin's processes do the work: in this one, where it is done otherwise, the models are broken."""
-    monkeypatch.setattr(Generator, "maps", None)
+    monkeypatch.setattr(Generator, "error_map", None)
     content = "plugin: MultiProc\nplugin_args: {n_procs: 2, memory_gb: 4, mp_context: forkserver}\n"
     (tmp_path / "plugin.yml").write_text(content)
     out = tmp_path / "out"
