@@ -76,10 +76,12 @@ def test_weights_changed_in_place_reach_the_image_though_the_work_folder_is_kept
     assert imunity(dataset, out, *work) == 0
     first, mark = voxels(out), record(out)
     weights = load_file(bundle / "axial.safetensors")
-    weights["local.head.bias"] = weights["local.head.bias"].float() + 3  # a tenth of it is added
+    weights["curve.layers.6.bias"] = (
+        weights["curve.layers.6.bias"].float() + 3
+    )  # a tenth of it is added to all quantiles
     save(bundle, "axial", weights)
     coronal = load_file(bundle / "coronal.safetensors")
-    coronal["local.head.bias"] = coronal["local.head.bias"].float() + 3
+    coronal["curve.layers.6.bias"] = coronal["curve.layers.6.bias"].float() + 3
     save(bundle, "coronal", coronal)
     assert imunity(dataset, out, *work) == 0
     again = voxels(out)

@@ -122,7 +122,7 @@ def test_everything_is_written_and_the_mark_last(
     assert sidecar["Harmonization"]["Reference"]["scans"][0]["SHA256"] == "bb"
     assert sidecar["Sources"][1] == "bids:raw:sub-2/anat/sub-2_T1w.nii.gz"
     assert sidecar["QualityControl"]["verdict"] == "ok"
-    assert "intensity curves" in sidecar["Harmonization"]["Method"]
+    assert "one intensity curve" in sidecar["Harmonization"]["Method"]
     assert {measure.name for measure in MEASURES} <= set(sidecar["QualityControl"])
 
 
