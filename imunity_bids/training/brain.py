@@ -129,7 +129,7 @@ def train_brain(setup: BrainTraining, watch: Callable[[int], None] | None = None
         bar.write(f"step {step}: loss {np.mean(losses):.4f}, Dice on held-out heads {dice:.4f}")
         losses.clear()
         is_best, best = dice > best, max(dice, best)
-        run.save(
+        run.save_average(
             average,
             {
                 "step": step,

@@ -12,23 +12,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.unlearning.journal import draw_curves, write_log
+from imunity_bids.unlearning.journal import Journal, save_atomically
 
 log = logging.getLogger(__name__)
 
 DECAY = 0.999  # of the moving average
 
 
-class Run:
-    """Folder of a run: `last.pt` (everything needed to go on), `best.pt`, `log.csv`, `curves.png`.
+class Run(Journal):
+    """A journal that also keeps the training time and the best averaged weights, `best.pt`.
 
     The log is cut back to the checkpoint on resumption, so that it never shows steps that were lost.
     """
 
     def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.rows: list[dict[str, float]] = []
+        super().__init__(Path(folder))
         self.started = time.monotonic()
         self.seconds_before = 0.0
 
@@ -45,26 +43,21 @@ class Run:
         DataUnusable
             It was written by an earlier version of this app.
         """
-        path = self.folder / "last.pt"
-        if not path.exists():
+        state = super().load()
+        if state is None:
             return None
-        state = torch.load(path, map_location="cpu", weights_only=True)
         if "n_averaged" not in state["average"]:
-            raise DataUnusable(f"{path} was written by an earlier version of this app: train in a new folder")
-        self.rows = state.pop("rows")
+            raise DataUnusable(f"{self.folder} was written by an earlier version of this app: train in a new folder")
         self.seconds_before = state.pop("seconds")
         log.info("going on from step %d of %s", state["step"], self.folder)
         return state
 
-    def save(self, average: AveragedModel, state: dict[str, Any], best: bool = False) -> None:
-        """Write the checkpoint atomically, with log and curves; `best` keeps a copy of the averaged weights."""
-        whole = {**state, "average": average.state_dict(), "rows": self.rows, "seconds": self.seconds}
-        _save_atomically(whole, self.folder / "last.pt")
+    def save_average(self, average: AveragedModel, state: dict[str, Any], best: bool = False) -> None:
+        """A checkpoint with the averaged weights in it; `best` keeps a copy of those."""
+        self.save({**state, "average": average.state_dict(), "seconds": self.seconds})
         if best:
             weights = average.module.state_dict()
-            _save_atomically({"weights": weights, "step": state["step"]}, self.folder / "best.pt")
-        write_log(self.folder, self.rows)
-        draw_curves(self.folder, self.rows)
+            save_atomically({"weights": weights, "step": state["step"]}, self.folder / "best.pt")
 
     def record(self, **values: float) -> None:
         """Add a row to the log."""
@@ -105,9 +98,3 @@ def _average(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
         return value
     decay = (count / (count + 10)).clamp(max=DECAY)
     return torch.lerp(average, value, (1 - decay).to(average.dtype))
-
-
-def _save_atomically(state: dict[str, Any], path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)

@@ -109,7 +109,7 @@ def train_axis(
         bar.write(f"{setup.axis} step {step}: " + ", ".join(f"{name} {value:.5f}" for name, value in found.items()))
         rows.clear()
         is_best, best = found["held_out"] < best, min(found["held_out"], best)
-        run.save(average, {"step": step, "best": best, **networks.state()}, best=is_best)
+        run.save_average(average, {"step": step, "best": best, **networks.state()}, best=is_best)
     return setup.output / "best.pt"
 
 

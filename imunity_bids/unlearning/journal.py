@@ -32,11 +32,16 @@ class Journal:
         """Checkpoint, appearing whole or not at all; log and curves."""
         if self.folder is None:
             return
-        temporary = self.folder / "last.tmp"
-        torch.save({**state, "rows": self.rows}, temporary)
-        temporary.replace(self.folder / CHECKPOINT)
+        save_atomically({**state, "rows": self.rows}, self.folder / CHECKPOINT)
         write_log(self.folder, self.rows)
         draw_curves(self.folder, self.rows)
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """The file appears whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
 
 
 def write_log(folder: Path, rows: list[dict[str, float]]) -> None:

@@ -57,7 +57,7 @@ def test_a_checkpoint_gives_back_average_log_and_time(tmp_path: Path) -> None:
     run, average = Run(tmp_path), moving_average(Counter(2.0))
     average.update_parameters(Counter(4.0))
     run.record(step=1, loss=0.5)
-    run.save(average, {"step": 1}, best=True)
+    run.save_average(average, {"step": 1}, best=True)
     run.record(step=2, loss=0.4)  # lost: never saved
 
     again, restored = Run(tmp_path), moving_average(Counter(0.0))
