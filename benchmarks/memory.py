@@ -56,7 +56,9 @@ def main() -> None:
             brain, peaks["brain"] = measured("ExtractBrain", folder, in_file=scan)
             mask = brain["out_file"]
             moved, peaks["register"] = measured("Register", folder, in_file=scan, mask=mask, template=options.template)
-            where = {name: moved[name] for name in ("forward", "backward", "overlap")}
+            where = {name: moved[name] for name in ("forward", "backward", "overlap")} | {
+                "template_mask": moved["mask"]
+            }
             bias, peaks["bias"] = measured(
                 "CorrectBias", folder, in_file=scan, mask=mask, template=options.template, **where
             )

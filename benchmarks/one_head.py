@@ -48,7 +48,9 @@ def main() -> None:
             conformed = timed("conform", steps.Conform(in_file=str(image)))["out_file"]
             mask = timed("brain", steps.ExtractBrain(in_file=conformed))["out_file"]
             moved = timed("register", steps.Register(in_file=conformed, mask=mask, template=options.template))
-            where = {name: moved[name] for name in ("forward", "backward", "overlap")}
+            where = {name: moved[name] for name in ("forward", "backward", "overlap")} | {
+                "template_mask": moved["mask"]
+            }
             bias = timed("bias", steps.CorrectBias(in_file=conformed, mask=mask, template=options.template, **where))
             stripe = steps.WhiteStripe(in_file=bias["moved"], mask=moved["mask"], template=options.template)
             striped = timed("stripe", stripe)

@@ -156,12 +156,14 @@ class Register(Interface):
         lesion = mask & ~seen_of(self.inputs, mask)
         brain = type(image)(data * mask, image.affine)
         forward, backward = register(brain, template.brain, self.inputs.kind, self.inputs.seed, folder, lesion)
-        moved = apply(data * mask, image, template.brain, forward, "linear")
         inside = apply(mask.astype(np.float32), image, template.brain, forward, "linear") > 0.5
         seen = inside
         if lesion.any():
             seen = inside & ~(apply(lesion.astype(np.float32), image, template.brain, forward, "linear") > TOUCHED)
-        both = seen & template.mask
+        every_second = (slice(None, None, 2),) * 3  # voxel: enough for a correlation
+        coarse = template.brain.slicer[every_second]
+        moved = apply(data * mask, image, coarse, forward, "linear")
+        both = (seen & template.mask)[every_second]
         overlap = template.overlap(inside)
         out_file = save(folder / "template_mask.nii", inside.astype(np.uint8), template.brain)
         return {
@@ -171,7 +173,7 @@ class Register(Interface):
             "backward": str(backward),
             "overlap": overlap,
             "info": {
-                "template_correlation": correlation(moved[both], np.asarray(template.brain.dataobj)[both]),
+                "template_correlation": correlation(moved[both], np.asarray(coarse.dataobj)[both]),
                 "template_dice": overlap,
             },
         }
@@ -182,6 +184,7 @@ class _BiasInputs(Inputs):
     mask = File(exists=True, mandatory=True)
     seen = File(exists=True, desc="the mask without lesions, if it has any")
     template = traits.Str(mandatory=True, desc="where white matter lies")
+    template_mask = File(exists=True, mandatory=True, desc="mask in template space")
     forward = File(exists=True, mandatory=True, desc="image to template")
     backward = File(exists=True, mandatory=True, desc="template to image")
     overlap = traits.Float(mandatory=True, desc="Dice of the brain mask and the template's")
@@ -191,7 +194,7 @@ class _BiasInputs(Inputs):
 class _BiasOutputs(TraitedSpec):
     out_file = File(desc="image without bias field, float32")
     field = File(desc="the field: image = raw / field")
-    moved = File(desc="image without bias field in template space, not yet masked")
+    moved = File(desc="image without bias field in template space, 0 beyond the box of the brain, not yet masked")
     info = traits.Dict(desc="how the field was found")
 
 
@@ -203,6 +206,7 @@ class CorrectBias(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `image.bias_field`."""
+        from imunity_bids.harmonize.slices import bounding_box
         from imunity_bids.image.ants_bridge import apply
         from imunity_bids.image.bias_field import OVERLAP, unbiased, white_map
         from imunity_bids.image.template import load_template
@@ -214,7 +218,9 @@ class CorrectBias(Interface):
         known = given.method == "white-matter" and given.overlap >= OVERLAP
         white = white_map(template, image, Path(given.backward)) if known else None
         made = unbiased(image, mask, white, given.method, seen_of(given, mask))
-        moved = np.maximum(apply(made.image, image, template.brain, Path(given.forward), "bSpline"), 0)
+        box = bounding_box(load(given.template_mask)[1] > 0)
+        moved = np.zeros(template.mask.shape, np.float32)
+        moved[box] = apply(made.image, image, template.brain.slicer[box], Path(given.forward), "bSpline").clip(0)
         return {
             "out_file": save(folder / "unbiased.nii", made.image, image),
             "field": save(folder / "field.nii", made.field, image),

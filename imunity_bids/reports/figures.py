@@ -59,7 +59,7 @@ def _strip(volume: np.ndarray, box: tuple[slice, ...], axis: int, columns: int, 
     start, stop = box[axis].start, box[axis].stop
     positions = np.linspace(start + 0.12 * (stop - start), stop - 0.12 * (stop - start), columns).astype(int)
     plane = tuple(box[a] for a in range(3) if a != axis)
-    pictures = [np.take(volume, position, axis)[plane].T for position in positions]
+    pictures = [np.moveaxis(volume, axis, 0)[position][plane].T for position in positions]  # np.take copies the volume
     free = max(0, width - pictures[0].shape[1])
     return np.hstack([np.pad(p, ((0, 0), (free // 2, free - free // 2)), constant_values=fill) for p in pictures])
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCAL = ("Linear", "MultiProc")  # plugins that run on this machine
-GROUP = 4  # images per process and group: enough to keep all processes busy, few enough for the disk
+GROUP = 8  # images per process and workflow: enough to keep all processes busy, few enough for the disk
 
 
 def participant_level(settings: Settings) -> int:
@@ -138,14 +138,15 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
 
     Returns the failures, and how many images were not begun (`--stop-on-first-crash`).
 
-    Nipype goes through a graph breadth first: all images would be half done, and their intermediate files on the disk,
-    before the first is finished. So images go in groups, unless a cluster's queue does the ordering.
+    Images go in groups, since their intermediate files lie on the disk until the group is done; where one process works
+    alone, one by one: it would do a step of all of them before the next step. A cluster's queue gets all at once.
     """
     from imunity_bids.workflows.execute import Progress, execute
     from imunity_bids.workflows.participants import init_participants_wf
 
     settings = plan.settings
-    size = len(plan.images) if settings.plugin_file else GROUP * max(1, settings.nprocs // settings.omp_nthreads)
+    processes = settings.nprocs // settings.omp_nthreads
+    size = len(plan.images) if settings.plugin_file else GROUP * processes if processes > 1 else 1
     plan, failures = set_unreadable_aside(plan)
     with Progress(len(plan.images)) as progress:
         for start in range(0, len(plan.images), size):

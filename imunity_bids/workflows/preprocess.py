@@ -103,7 +103,16 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
             (brain, register, [("out_file", "mask"), ("seen", "seen")]),
             (conform, bias, [("out_file", "in_file")]),
             (brain, bias, [("out_file", "mask"), ("seen", "seen")]),
-            (register, bias, [("forward", "forward"), ("backward", "backward"), ("overlap", "overlap")]),
+            (
+                register,
+                bias,
+                [
+                    ("mask", "template_mask"),
+                    ("forward", "forward"),
+                    ("backward", "backward"),
+                    ("overlap", "overlap"),
+                ],
+            ),
             (bias, stripe, [("moved", "in_file")]),
             (register, stripe, [("mask", "mask"), ("seen", "seen")]),
             (conform, outputs, [("out_file", "conformed"), ("info", "conform_info")]),

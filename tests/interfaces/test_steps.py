@@ -187,7 +187,7 @@ def test_from_a_scan_to_the_models_scale(files: dict[str, str], tmp_path: Path, 
     scan = {"in_file": conformed["out_file"], "mask": brain["out_file"], "template": "tiny"}
     moved = preprocess.Register(**scan).work(tmp_path)
     assert moved["overlap"] == moved["info"]["template_dice"] > 0.95
-    where = {name: moved[name] for name in ("forward", "backward", "overlap")}
+    where = {name: moved[name] for name in ("forward", "backward", "overlap")} | {"template_mask": moved["mask"]}
     bias = preprocess.CorrectBias(**scan, **where).work(tmp_path)
     assert bias["info"]["method"] == "smooth field through white matter"
     raw, made, field = (
@@ -205,7 +205,8 @@ def test_where_the_registration_failed_the_template_says_nothing(
 ) -> None:
     """Masks that do not lie on each other (Dice below 0.85): plain N4, and the sidecar's text says so."""
     scan = {"in_file": files["image"], "mask": files["mask"], "template": "tiny"}
-    where = {"forward": files["transform"], "backward": files["transform"], "overlap": 0.84}
+    where = dict.fromkeys(("forward", "backward"), files["transform"]) | {"overlap": 0.84}
+    where["template_mask"] = files["mask"]
     made = preprocess.CorrectBias(**scan, **where).work(tmp_path)
     assert made["info"]["method"] == "N4 (the template does not tell where white matter lies)"
     shifted = tmp_path / "shifted.nii"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.metrics import structural_similarity
 
 from imunity_bids.metrics import similarity
 from imunity_bids.metrics.volumes import tissue_volumes
@@ -51,6 +52,19 @@ def test_ssim_of_constants_is_that_of_its_formula(ball: np.ndarray) -> None:
     """No variance: (2 · 0.4 · 0.6 + 0.01²) / (0.4² + 0.6² + 0.01²)."""
     a, b = np.full(ball.shape, 0.4), np.full(ball.shape, 0.6)
     assert similarity.ssim(a, b, ball) == pytest.approx((0.48 + 1e-4) / (0.52 + 1e-4), rel=1e-6)
+
+
+def test_a_small_mask_in_a_large_volume(rng: np.random.Generator) -> None:
+    """Only the surroundings of the mask are looked at; the whole volume gives the same."""
+    a, b = rng.uniform(0, 1, (2, 40, 36, 32)).astype(np.float32)
+    mask = np.zeros(a.shape, bool)
+    mask[18:23, 30:, 14:17] = True  # touches one side of the volume
+    _, local = structural_similarity(
+        a, b, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )
+    assert similarity.ssim(a, b, mask) == pytest.approx(local[mask].mean(), rel=1e-6)
+    gradients = [np.stack(np.gradient(volume))[:, mask].ravel() for volume in (a, b)]
+    assert similarity.gradient_correlation(a, b, mask) == pytest.approx(np.corrcoef(*gradients)[0, 1], abs=1e-6)
 
 
 def test_ssim_falls_with_noise(pair, rng: np.random.Generator) -> None:

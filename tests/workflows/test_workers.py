@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nipype import Function, Node, Workflow
@@ -58,11 +59,10 @@ def branch(workflow: Workflow, name: str, crash_file: Path, dies: bool) -> Node:
     return second
 
 
-def run(workflow: Workflow, **arguments: int) -> WorkersPlugin:
+def run(workflow: Workflow, **arguments: Any) -> WorkersPlugin:
     plugin = WorkersPlugin({"n_procs": 2, "memory_gb": 1, "mp_context": "forkserver", **arguments})
     workflow.config["execution"] = {
-        "crashdump_dir": str(workflow.base_dir), "crashfile_format": "txt", "poll_sleep_duration": "0.05",
-        "stop_on_first_crash": "false",
+        "crashdump_dir": str(workflow.base_dir), "crashfile_format": "txt", "stop_on_first_crash": "false",
     }  # fmt: skip
     workflow.run(plugin=plugin)
     return plugin
@@ -90,6 +90,16 @@ def test_results_go_from_step_to_step(tmp_path: Path) -> None:
     plugin = run(workflow)
     assert not (tmp_path / "crash").exists()
     assert len(plugin.pool.pools) == 1  # the second step took the process of the first
+
+
+def test_images_are_finished_one_after_the_other(tmp_path: Path) -> None:
+    workflow = Workflow("wf", base_dir=str(tmp_path))
+    for name in ("a", "b", "c"):
+        branch(workflow, name, tmp_path / "crash", False)
+    begun: list[str] = []
+    run(workflow, n_procs=1, status_callback=lambda node, status: begun.append(node.name) if status == "start" else 0)
+    assert [name.split("_")[0] for name in begun] == ["first", "second"] * 3
+    assert begun[0][-1] == begun[1][-1]
 
 
 def test_an_error_is_no_death(tmp_path: Path) -> None:
