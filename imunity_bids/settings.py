@@ -19,12 +19,14 @@ class Settings:
     output_dir: Path
     level: str = "participant"
     participants: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
     derivatives: tuple[str, ...] = ()  # NAME=DIR or DIR: masks that were made before
     references: tuple[str, ...] = ("default",)
+    reference_dataset: str = ""  # NAME=DIR or DIR: where participants and sites of references are looked up
     site_column: str = "site"
     keep: tuple[str, ...] = ()
     reference_slices: int = 9

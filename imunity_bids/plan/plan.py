@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imunity_bids.bids.given import derivative_folders
 from imunity_bids.bids.inputs import Dataset, T1w, check_dataset, find_t1w
+from imunity_bids.bids.links import derivative_folders, reference_folder
 from imunity_bids.bids.outputs import sidecar_of
 from imunity_bids.bids.products import HARMONIZED, Products
 from imunity_bids.hashes import sha256
@@ -71,11 +71,22 @@ def make_plan(settings: Settings) -> Plan:
     template = load_template(settings.template)
     derivatives = derivative_folders(settings.derivatives, settings.bids_dir, settings.output_dir)
     dataset = Dataset(settings.bids_dir, settings.bids_database_dir, derivatives)
-    images = find_t1w(dataset, settings.participants, settings.sessions, settings.bids_filter_file)
-    references = tuple(resolve_references(settings, reference_hashes(bundle, card), dataset))
+    images = find_t1w(dataset, settings.participants, settings.sessions, settings.bids_filter_file, settings.excluded)
+    of_references = _dataset_of_references(settings) or dataset
+    references = tuple(resolve_references(settings, reference_hashes(bundle, card), of_references))
     plan = Plan(settings, (), (), references, bundle, card, template.label, preprocessing(settings, template))
     done = tuple(image for image in images if not settings.force and is_done(plan, image))
     return replace(plan, images=tuple(image for image in images if image not in done), done=done)
+
+
+def _dataset_of_references(settings: Settings) -> Dataset | None:
+    """That of `--reference-dataset`. Masks in `--derivatives` are of BIDS_DIR's persons, so they are not for it."""
+    named = reference_folder(settings)
+    if named is None:
+        return None
+    name, folder = named
+    check_dataset(folder, settings.skip_bids_validation, "--reference-dataset")
+    return Dataset(folder, name=name)
 
 
 def is_done(plan: Plan, image: T1w) -> bool:

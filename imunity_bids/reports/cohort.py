@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imunity_bids.bids.participants import read_participants
+from imunity_bids.bids.participants import known, read_participants
 from imunity_bids.bids.scanners import scanners
+from imunity_bids.bids.sites import named_sites
 from imunity_bids.bids.tables import FEATURES
 from imunity_bids.errors import NothingSelected
 from imunity_bids.metrics.volumes import TISSUES
 from imunity_bids.settings import Settings
 
-MISSING = ("", "n/a", "nan", "none", "unknown")
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
@@ -128,9 +128,10 @@ def _people(settings: Settings) -> dict[str, dict[str, str]]:
 def _sites(images: pd.DataFrame, people: dict[str, dict[str, str]], settings: Settings) -> tuple[pd.Series | str, str]:
     """Site of each image, and where it comes from."""
     column = settings.site_column
-    named = images.participant_id.map(lambda person: _known(people.get(person, {}).get(column, "")))
+    named = images.stem.map(named_sites(settings.bids_dir, images.stem.unique(), column, people))
     if (named != "").any():
-        return named, f"column {column} of participants.tsv"
+        by_session = (named.groupby(images.participant_id).nunique() > 1).any()
+        return named, f"column {column} of participants.tsv" + " and of the persons' sessions.tsv" * by_session
     made_by = scanners(settings.bids_dir, images.stem.unique())
     if any(made_by.values()):
         return images.stem.map(made_by), "scanner in the sidecars of the scans (manufacturer, model, field strength)"
@@ -172,10 +173,6 @@ def _shapes(stored: dict[int, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({index: content.get("MaskShape", {}) for index, content in stored.items()}).T.astype(float)
 
 
-def _known(text: str) -> str:
-    return "" if text.strip().lower() in MISSING else text.strip()
-
-
 def _age(row: dict[str, str]) -> float:
     """In years; NaN where it is not known. BIDS allows `89+`."""
     text = _column(row, "age").removesuffix("+")
@@ -189,4 +186,4 @@ def _sex(row: dict[str, str]) -> str:
 
 def _column(row: dict[str, str], name: str) -> str:
     """Value of a column, however its name is capitalised."""
-    return next((_known(value) for key, value in row.items() if key.lower() == name), "")
+    return next((known(value) for key, value in row.items() if key.lower() == name), "")

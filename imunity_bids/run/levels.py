@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imunity_bids.bids.given import derivative_folders
+from imunity_bids.bids.links import linked_folders
 from imunity_bids.bids.outputs import anat_folder, remove_strays, write_text
 from imunity_bids.bids.sidecars import BIDSIGNORE, dataset_links, write_dataset_files
 from imunity_bids.bids.tables import write_scans_table
@@ -129,8 +129,7 @@ def _prepare(plan: Plan, methods: str) -> None:
 
 
 def _links(settings: Settings) -> dict[str, str]:
-    folders = derivative_folders(settings.derivatives, settings.bids_dir, settings.output_dir)
-    return dataset_links(settings.output_dir, settings.bids_dir, folders)
+    return dataset_links(settings.output_dir, settings.bids_dir, linked_folders(settings))
 
 
 def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
