@@ -1,4 +1,4 @@
-"""The other datasets of a run, by their names in BIDS URIs: derivatives with masks, and the dataset of the reference."""
+"""The other datasets of a run, by their names in BIDS URIs: derivatives with masks, and that of the references."""
 
 from __future__ import annotations
 

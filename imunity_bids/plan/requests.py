@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from imunity_bids.bids.inputs import Dataset, T1w, check_twin, find_t1w
-from imunity_bids.bids.sites import scans_of_site
+from imunity_bids.bids.sites import MOST_OF_A_SITE, scans_of_site
 from imunity_bids.errors import InputMissing, Usage
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.image.conform import check_readable
 from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
-
-MOST_OF_A_SITE = 10  # participants whose mean stands for a site: more cost time and change the mean little
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from imunity_bids.bids.participants import known, read_participants
-from imunity_bids.bids.scanners import scanners
-from imunity_bids.bids.sites import named_sites
+from imunity_bids.bids.sites import sites_of
 from imunity_bids.bids.tables import FEATURES
 from imunity_bids.errors import NothingSelected
 from imunity_bids.metrics.volumes import TISSUES
@@ -69,7 +68,8 @@ def read_cohort(settings: Settings) -> Cohort:
     """
     images, notes = _quality(settings.output_dir), []
     people = _people(settings)
-    images["site"], site_from = _sites(images, people, settings)
+    sites, site_from = sites_of(settings.bids_dir, images.stem.unique(), settings.site_column, people)
+    images["site"] = images.stem.map(sites)
     images["age"] = images.participant_id.map(lambda person: _age(people.get(person, {})))
     images["sex"] = images.participant_id.map(lambda person: _sex(people.get(person, {})))
     named = [name for name in dict.fromkeys(settings.keep) if name not in images]
@@ -123,20 +123,6 @@ def _people(settings: Settings) -> dict[str, dict[str, str]]:
     """Rows of participants.tsv by person: of the output folder, completed by the dataset's."""
     raw, own = (read_participants(folder) for folder in (settings.bids_dir, settings.output_dir))
     return {person: raw.get(person, {}) | own.get(person, {}) for person in {*raw, *own}}
-
-
-def _sites(images: pd.DataFrame, people: dict[str, dict[str, str]], settings: Settings) -> tuple[pd.Series | str, str]:
-    """Site of each image, and where it comes from."""
-    column = settings.site_column
-    named = images.stem.map(named_sites(settings.bids_dir, images.stem.unique(), column, people))
-    if (named != "").any():
-        by_session = (named.groupby(images.participant_id).nunique() > 1).any()
-        return named, f"column {column} of participants.tsv" + " and of the persons' sessions.tsv" * by_session
-    made_by = scanners(settings.bids_dir, images.stem.unique())
-    if any(made_by.values()):
-        return images.stem.map(made_by), "scanner in the sidecars of the scans (manufacturer, model, field strength)"
-    where = f"participants.tsv has no column {column}, and the sidecars of the scans name no scanner"
-    return settings.bids_dir.name, f"the dataset: {where}"
 
 
 def _main(kinds: pd.Series) -> str:
