@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,11 @@ class Settings:
     def scratch(self) -> Path:
         """Work folder: the user's, or one inside the output, the only place sure to be writable in a container."""
         return self.work_dir or self.output_dir / ".imunity_work"
+
+    def shared_out(self, images: int) -> Settings:
+        """With threads per step, where the user did not say: all cores for one image, else one core for each of them."""
+        threads = self.omp_nthreads or max(1, min(8, self.nprocs // max(1, images)))
+        return replace(self, omp_nthreads=min(threads, self.nprocs))
 
     def to_toml(self) -> str:
         """All options, as `--config-file` reads them."""

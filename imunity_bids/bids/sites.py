@@ -1,4 +1,4 @@
-"""Which site a scan is of: what the tables of its dataset say, since a person may have been to several; else its scanner."""
+"""Which site a scan is of: as the tables of its dataset say, since a person may be at several; else its scanner."""
 
 from __future__ import annotations
 

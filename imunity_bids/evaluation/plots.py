@@ -12,7 +12,7 @@ from imunity_bids.evaluation.travelers import OURS, TRUTH
 
 
 def plot_references(ranked: pd.DataFrame, folder: Path, most: int = 20) -> Path:
-    """Draw references.png: the best candidates' scores with their ranks' ranges, and all contrasts with the best marked."""
+    """Draw references.png: the best candidates' scores and ranges of ranks, and all contrasts with the best marked."""
     figure = Figure(figsize=(14, 6), layout="constrained")
     left, right = figure.subplots(1, 2)
     best = ranked.head(most)[::-1]

@@ -21,6 +21,7 @@ from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports.methods import citation
 from imunity_bids.run.failures import exit_code, gather_failures, set_unreadable_aside
 from imunity_bids.run.folders import check_folders, make_output
+from imunity_bids.run.manifest import write_manifest
 from imunity_bids.run.scratch import scratch_folder
 from imunity_bids.settings import Settings
 
@@ -39,7 +40,7 @@ def participant_level(settings: Settings) -> int:
     if not settings.dry_run:
         make_output(settings)
     plan = make_plan(settings)
-    plan = replace(plan, settings=_share_out(settings, len(plan.images)))
+    plan = replace(plan, settings=settings.shared_out(len(plan.images)))
     if settings.dry_run:
         print(_listing(plan))
         return OK
@@ -55,7 +56,9 @@ def participant_level(settings: Settings) -> int:
                 at_work = replace(plan, settings=replace(plan.settings, work_dir=scratch))
                 failures, left = _run(at_work, keep=bool(settings.work_dir))
             unreported = _conclude(plan, failures, left, methods)
-    return exit_code(plan, failures) or (SOME_FAILED if unreported else OK)
+        code = exit_code(plan, failures) or (SOME_FAILED if unreported else OK)
+        write_manifest(plan, failures, unreported, code)
+    return code
 
 
 def group_level(settings: Settings) -> int:
@@ -69,12 +72,6 @@ def group_level(settings: Settings) -> int:
     cohort = write_group(settings)
     log.info("%d images in %s", len(cohort.images), settings.output_dir / "group.html")
     return OK
-
-
-def _share_out(settings: Settings, images: int) -> Settings:
-    """Threads per step, where the user did not say: all cores for one image, else one core for each of them."""
-    threads = settings.omp_nthreads or max(1, min(8, settings.nprocs // max(1, images)))
-    return replace(settings, omp_nthreads=min(threads, settings.nprocs))
 
 
 def _ready(settings: Settings) -> Settings:

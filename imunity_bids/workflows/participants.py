@@ -17,7 +17,7 @@ from imunity_bids.plan.crash import crash_file, reference_crash_file
 from imunity_bids.plan.parameters import model
 from imunity_bids.plan.plan import Plan
 from imunity_bids.plan.requests import ReferenceRequest
-from imunity_bids.workflows.nodes import make_node, volume_gb
+from imunity_bids.workflows.nodes import make_node, step_gb, volume_gb
 from imunity_bids.workflows.preprocess import init_preprocess_wf, preprocessing_text
 
 
@@ -52,7 +52,7 @@ def _add_image(
     name, common = _node_name(image.stem), _common(plan, image)
     fingerprint = sha256(image.path)
     write = make_node(
-        WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, 0.5 + 5 * size
+        WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, step_gb("write", size)
     )
     for output, target in (
         ("conformed", "native_image"),
@@ -83,7 +83,7 @@ def _add_image(
             ),
             f"harmonize_{name}_to_{label}",
             settings,
-            1.7,
+            step_gb("harmonize", size),
             depends_on=digest(model(plan.card)),
         )
         finish = make_node(
@@ -96,7 +96,7 @@ def _add_image(
             ),
             f"finish_{name}_to_{label}",
             settings,
-            0.7 + 9 * size,
+            step_gb("finish", size),
         )
         _give_reference(workflow, encoded.get(reference.label), reference, harmonize)
         for output, node, target in (
@@ -163,7 +163,7 @@ def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, prep
         ),
         f"reference_{_node_name(reference.label)}",
         settings,
-        1.5,
+        step_gb("reference", 0),
         depends_on=digest(model(plan.card)),
     )
     for output, target in (("outputs.striped", "in_files"), ("outputs.template_seen", "masks")):

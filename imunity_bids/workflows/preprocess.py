@@ -12,7 +12,7 @@ from imunity_bids.bids.scan import T1w
 from imunity_bids.hashes import sha256
 from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, Register, WhiteStripe
 from imunity_bids.plan.plan import Plan
-from imunity_bids.workflows.nodes import make_node, volume_gb
+from imunity_bids.workflows.nodes import make_node, step_gb, volume_gb
 
 OUTPUTS = (
     "conformed", "native_mask", "native_t1w", "field", "template_mask", "template_seen", "striped",
@@ -59,7 +59,7 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         the white-matter peak.
     """
     settings, size = plan.settings, volume_gb(image.path)
-    conform = make_node(Conform(in_file=str(image.path)), "conform", settings, 0.4 + 3 * size)
+    conform = make_node(Conform(in_file=str(image.path)), "conform", settings, step_gb("conform", size))
     brain = make_node(
         ExtractBrain(
             method=settings.skull_strip,
@@ -71,7 +71,7 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         ),
         "brain",
         settings,
-        0.6 + 8 * size,
+        step_gb("brain", size),
         depends_on=plan.preprocessing["brain_weights"],
     )
     if image.brain_mask:
@@ -84,13 +84,13 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         Register(template=settings.template, kind=settings.registration, seed=settings.random_seed),
         "register",
         settings,
-        1.0 + 10 * size,
+        step_gb("register", size),
         depends_on=plan.preprocessing["template_sha256"],
     )
     known = {"depends_on": plan.preprocessing["template_sha256"]}
     correct = CorrectBias(template=settings.template, method=settings.bias_correction)
-    bias = make_node(correct, "bias", settings, 0.6 + 16 * size, **known)
-    stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, 0.7, **known)
+    bias = make_node(correct, "bias", settings, step_gb("bias", size), **known)
+    stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, step_gb("stripe", size), **known)
     outputs = Node(IdentityInterface(list(OUTPUTS)), name="outputs")
     for step in (conform, brain, register, bias, stripe):
         step.inputs.crash_file = str(crash_file)
