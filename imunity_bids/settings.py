@@ -36,6 +36,7 @@ class Settings:
     brain_border: float = 0.0
     synthstrip_model: Path | None = None
     registration: str = "affine"
+    longitudinal: bool = False
     bias_correction: str = "white-matter"
     save_bias_field: bool = False
     noise: str = "match"
@@ -70,7 +71,7 @@ class Settings:
         return self.work_dir or self.output_dir / ".imunity_work"
 
     def shared_out(self, images: int) -> Settings:
-        """With threads per step, where the user did not say: all cores for one image, else one core for each of them."""
+        """With threads per step, where the user did not say: all cores for one image, else one core for each."""
         threads = self.omp_nthreads or max(1, min(8, self.nprocs // max(1, images)))
         return replace(self, omp_nthreads=min(threads, self.nprocs))
 

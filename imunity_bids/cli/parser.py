@@ -94,6 +94,10 @@ def _add_sites(group: argparse._ArgumentGroup) -> None:
 
 def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
     add_preprocessing(group)
+    group.add_argument(
+        "--longitudinal", action=FLAG, default=False,
+        help="all scans of a person share one mask and one affine through a space midway between them",
+    )  # fmt: skip
     group.add_argument("--save-bias-field", action=FLAG, default=False, help="write the field, on the scan's voxels")
     group.add_argument(
         "--output-spaces", nargs="+", default=["template"], choices=("template", "T1w"),

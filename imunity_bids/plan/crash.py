@@ -37,6 +37,11 @@ def reference_crash_file(plan: Plan, reference: ReferenceRequest) -> Path:
     return plan.settings.logs / f"crash-{plan.settings.run_id}-reference-{reference.label}.txt"
 
 
+def person_crash_file(plan: Plan, subject: str) -> Path:
+    """Where it is described why the scans of a person found no common space."""
+    return plan.settings.logs / f"crash-{plan.settings.run_id}-sub-{subject}-longitudinal.txt"
+
+
 def write_crash(path: Path, step: str, error: Exception) -> None:
     """First line: a JSON object with code, step and message; below it the traceback."""
     code = error.code if isinstance(error, ImunityError) else DiskError.code if isinstance(error, OSError) else 1

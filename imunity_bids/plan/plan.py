@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from imunity_bids.bids.inputs import Dataset, T1w, check_dataset, find_t1w
@@ -15,8 +18,10 @@ from imunity_bids.hashes import sha256
 from imunity_bids.image.template import load_template
 from imunity_bids.models.card import find_bundle, read_card, reference_hashes
 from imunity_bids.plan.parameters import parameters, parameters_hash, precision_serves, preprocessing
-from imunity_bids.plan.requests import ReferenceRequest, resolve_references
+from imunity_bids.plan.requests import ReferenceRequest, mask_hashes, resolve_references
 from imunity_bids.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,17 @@ class Plan:
     card: dict
     space: str  # label of the template for `space-`
     preprocessing: dict[str, Any]  # what decides the white-striped brain
+    together: Mapping[str, tuple[T1w, ...]] = MappingProxyType({})  # by subject: scans that share mask and affine
 
     def parameters(self, image: T1w, image_sha256: str, reference: ReferenceRequest) -> dict[str, Any]:
         """All that decides a harmonized image."""
-        return parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference)
+        known = parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference)
+        visits = [{"image": sha256(visit.path), "masks": mask_hashes(visit)} for visit in self.visits(image)]
+        return known | ({"visits": visits} if visits else {})
+
+    def visits(self, image: T1w) -> tuple[T1w, ...]:
+        """All scans, itself among them, with which it shares mask and affine; none without `--longitudinal`."""
+        return self.together.get(image.subject, ())
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""
@@ -74,9 +86,23 @@ def make_plan(settings: Settings) -> Plan:
     images = find_t1w(dataset, settings.participants, settings.sessions, settings.bids_filter_file, settings.excluded)
     of_references = _dataset_of_references(settings) or dataset
     references = tuple(resolve_references(settings, reference_hashes(bundle, card), of_references))
-    plan = Plan(settings, (), (), references, bundle, card, template.label, preprocessing(settings, template))
+    decided = preprocessing(settings, template)
+    plan = Plan(settings, (), (), references, bundle, card, template.label, decided, _together(settings, images))
     done = tuple(image for image in images if not settings.force and is_done(plan, image))
     return replace(plan, images=tuple(image for image in images if image not in done), done=done)
+
+
+def _together(settings: Settings, images: list[T1w]) -> dict[str, tuple[T1w, ...]]:
+    """The scans of each person with two and more, where they are to share mask and affine."""
+    if not settings.longitudinal:
+        return {}
+    by_person: dict[str, tuple[T1w, ...]] = {}
+    for image in images:
+        by_person[image.subject] = (*by_person.get(image.subject, ()), image)
+    together = {subject: visits for subject, visits in by_person.items() if len(visits) > 1}
+    if not together:
+        log.warning("--longitudinal: no person has two scans among those that are selected")
+    return together
 
 
 def _dataset_of_references(settings: Settings) -> Dataset | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +17,7 @@ STEP_GB = {
     "conform": (0.4, 3),
     "brain": (0.6, 8),
     "register": (1.0, 10),
+    "visits": (1.0, 12),
     "bias": (0.6, 16),
     "stripe": (0.7, 0),
     "write": (0.5, 5),
@@ -40,6 +42,11 @@ def make_node(interface: object, name: str, settings: Settings, mem_gb: float, d
     node.inputs.threads = settings.omp_nthreads
     node.inputs.depends_on = f"{version()} {depends_on}"
     return node
+
+
+def node_name(text: str) -> str:
+    """Letters, digits and underscores only."""
+    return re.sub(r"\W", "_", text.replace("+", "_plus_"))
 
 
 def step_gb(step: str, size: float) -> float:

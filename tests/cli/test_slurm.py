@@ -67,7 +67,7 @@ def test_one_task_per_participant_in_the_container(dataset: Path, cluster: Path)
 
 
 def test_memory_follows_the_largest_image_and_how_many_are_worked_on_at_once(dataset: Path, cluster: Path) -> None:
-    """Images of one person are worked on side by side, as cores allow; a scan that is only the reference counts, too."""
+    """Images of one person are worked on side by side, as cores allow; a scan of the reference counts, too."""
 
     def memory(*options: str) -> int:
         call = [str(dataset), str(cluster / "out"), "--script-dir", str(cluster / "s"), *options]

@@ -1,0 +1,51 @@
+"""The scans of one person through a space midway between them, so that they share one mask and one affine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nipype import Node, Workflow
+from nipype.interfaces.utility import Merge
+
+from imunity_bids.interfaces.visits import FindMidSpace
+from imunity_bids.plan.crash import crash_file, person_crash_file
+from imunity_bids.plan.plan import Plan
+from imunity_bids.workflows.nodes import make_node, node_name, step_gb, volume_gb
+from imunity_bids.workflows.preprocess import init_preprocess_wf
+
+
+def add_visits(plan: Plan, subject: str, workflow: Workflow) -> dict[Path, Workflow]:
+    """Preprocessing of all scans of a person, by the path of the scan; a scan that fails takes the others along.
+
+    Inputs, Outputs
+    ---------------
+    As of `init_preprocess_wf`, for each of them.
+    """
+    settings, visits = plan.settings, plan.together[subject]
+    parts = [
+        init_preprocess_wf(visit, plan, crash_file(plan, visit), f"{node_name(visit.stem)}_together", together=True)
+        for visit in visits
+    ]
+    meet = make_node(
+        FindMidSpace(
+            template=settings.template,
+            kind=settings.registration,
+            seed=settings.random_seed,
+            crash_file=str(person_crash_file(plan, subject)),
+        ),
+        f"meet_{node_name(subject)}",
+        settings,
+        step_gb("visits", sum(volume_gb(visit.path) for visit in visits)),
+        depends_on=plan.preprocessing["template_sha256"],
+    )
+    workflow.add_nodes(parts)
+    for output, target in (("conform.out_file", "in_files"), ("brain.out_file", "masks"), ("brain.seen", "seens")):
+        merge = Node(Merge(len(parts)), name=f"merge_{target}_{node_name(subject)}")
+        for index, part in enumerate(parts, start=1):
+            workflow.connect(part, output, merge, f"in{index}")
+        workflow.connect(merge, "out", meet, target)
+    for index, part in enumerate(parts):
+        part.get_node("register").inputs.index = index
+        for output in ("motions", "affine", "mid_mask", "template_mask"):
+            workflow.connect(meet, output, part, f"register.{output}")
+    return {visit.path: part for visit, part in zip(visits, parts, strict=True)}
