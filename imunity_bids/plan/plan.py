@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from imunity_bids.bids.inputs import Dataset, T1w, check_dataset, find_t1w
@@ -36,7 +35,7 @@ class Plan:
     card: dict
     space: str  # label of the template for `space-`
     preprocessing: dict[str, Any]  # what decides the white-striped brain
-    together: Mapping[str, tuple[T1w, ...]] = MappingProxyType({})  # by subject: scans that share mask and affine
+    together: tuple[T1w, ...] = ()  # scans that share mask and affine with the others of their person
 
     def parameters(self, image: T1w, image_sha256: str, reference: ReferenceRequest) -> dict[str, Any]:
         """All that decides a harmonized image."""
@@ -46,7 +45,7 @@ class Plan:
 
     def visits(self, image: T1w) -> tuple[T1w, ...]:
         """All scans, itself among them, with which it shares mask and affine; none without `--longitudinal`."""
-        return self.together.get(image.subject, ())
+        return tuple(visit for visit in self.together if visit.subject == image.subject)
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""
@@ -92,14 +91,12 @@ def make_plan(settings: Settings) -> Plan:
     return replace(plan, images=tuple(image for image in images if image not in done), done=done)
 
 
-def _together(settings: Settings, images: list[T1w]) -> dict[str, tuple[T1w, ...]]:
-    """The scans of each person with two and more, where they are to share mask and affine."""
+def _together(settings: Settings, images: list[T1w]) -> tuple[T1w, ...]:
+    """The scans of all persons with two and more, where these are to share mask and affine."""
     if not settings.longitudinal:
-        return {}
-    by_person: dict[str, tuple[T1w, ...]] = {}
-    for image in images:
-        by_person[image.subject] = (*by_person.get(image.subject, ()), image)
-    together = {subject: visits for subject, visits in by_person.items() if len(visits) > 1}
+        return ()
+    visits = Counter(image.subject for image in images)
+    together = tuple(image for image in images if visits[image.subject] > 1)
     if not together:
         log.warning("--longitudinal: no person has two scans among those that are selected")
     return together

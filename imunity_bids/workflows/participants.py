@@ -42,7 +42,7 @@ def init_participants_wf(plan: Plan) -> Workflow:
 
     def preprocess_with_visits(image: T1w) -> Workflow:
         if image.path not in together:
-            together.update(add_visits(plan, image.subject, workflow))
+            together.update(add_visits(plan, plan.visits(image), workflow))
         return together[image.path]
 
     encoded = {r.label: _reference(plan, r, workflow, preprocess) for r in plan.references if r.images}

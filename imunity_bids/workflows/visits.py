@@ -7,6 +7,7 @@ from pathlib import Path
 from nipype import Node, Workflow
 from nipype.interfaces.utility import Merge
 
+from imunity_bids.bids.scan import T1w
 from imunity_bids.interfaces.visits import FindMidSpace
 from imunity_bids.plan.crash import crash_file, person_crash_file
 from imunity_bids.plan.plan import Plan
@@ -14,14 +15,14 @@ from imunity_bids.workflows.nodes import make_node, node_name, step_gb, volume_g
 from imunity_bids.workflows.preprocess import init_preprocess_wf
 
 
-def add_visits(plan: Plan, subject: str, workflow: Workflow) -> dict[Path, Workflow]:
-    """Preprocessing of all scans of a person, by the path of the scan; a scan that fails takes the others along.
+def add_visits(plan: Plan, visits: tuple[T1w, ...], workflow: Workflow) -> dict[Path, Workflow]:
+    """Preprocessing of all scans of one person, by the path of the scan; a scan that fails takes the others along.
 
     Inputs, Outputs
     ---------------
     As of `init_preprocess_wf`, for each of them.
     """
-    settings, visits = plan.settings, plan.together[subject]
+    settings, subject = plan.settings, visits[0].subject
     parts = [
         init_preprocess_wf(visit, plan, crash_file(plan, visit), f"{node_name(visit.stem)}_together", together=True)
         for visit in visits
