@@ -169,11 +169,13 @@ def _draw(workflow: Workflow, path: Path) -> None:
 def _conclude(plan: Plan, failures: list[Failure], left: int, methods: str) -> list[str]:
     """Tables, reports, one line for every failure, and what was done; returns whose report could not be written."""
     from imunity_bids.reports.participant import write_reports
+    from imunity_bids.reports.visits import write_visits
 
     images, out = [*plan.images, *plan.done], plan.settings.output_dir
     for anat, person in sorted({(anat_folder(out, image), image.person) for image in images}):
         write_scans_table(anat, person, COLUMNS)
     unreported = write_reports(plan, images, {f.image.stem: f for f in failures}, methods)
+    unreported += write_visits(plan, {failure.image.stem for failure in failures})
     write_dataset_files(out, _links(plan.settings), citation(methods))
     for failure in failures:
         log.error("%s failed (%s, code %d): %s", failure.image.path, failure.step, failure.code, failure.message)
