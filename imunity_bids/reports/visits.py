@@ -31,7 +31,7 @@ def write_visits(plan: Plan, failed: Collection[str]) -> list[str]:
     Returns those that could not be written; why is logged.
     """
     unwritten = []
-    for subject, visits in groupby(plan.together, key=lambda image: image.subject):
+    for subject, visits in groupby(sorted(plan.together, key=_subject), key=_subject):
         done = [visit for visit in visits if visit.stem not in failed and _is_there(plan, visit)]
         if len(done) < 2:
             continue
@@ -62,6 +62,10 @@ def render(plan: Plan, visits: list[T1w]) -> str:
         visits=[{"stem": visit.stem, "report": f"{visit.person}.html", **_numbers(plan, visit)} for visit in visits],
         columns=[*SHOWN, *(f"{tissue} in mL" for tissue in TISSUES)],
     )
+
+
+def _subject(image: T1w) -> str:
+    return image.subject
 
 
 def _is_there(plan: Plan, visit: T1w) -> bool:

@@ -77,17 +77,14 @@ def memory_gb(plan: Plan, cpus: int) -> int:
 
     The participant with most images decides how many that are, and scans of references count, too.
     """
-    from imunity_bids.workflows.nodes import image_gb
+    from imunity_bids.workflows.nodes import image_gb, visits_gb
 
-    largest = max(image_gb(path) for path in _scans_of(plan))
+    scans = (*plan.images, *(scan for reference in plan.references for scan in reference.images))
+    needs = [image_gb(scan.path) for scan in scans]
+    needs += [visits_gb(visit.path for visit in visits) for image in plan.images if (visits := plan.visits(image))]
     most = max(Counter(image.subject for image in plan.images).values())
     threads = replace(plan.settings, nprocs=cpus).shared_out(most).omp_nthreads or 1
-    return math.ceil(APP_GB + largest * min(most, cpus // threads))
-
-
-def _scans_of(plan: Plan) -> list[Path]:
-    """Of images and references."""
-    return [image.path for image in (*plan.images, *(scan for r in plan.references for scan in r.images))]
+    return math.ceil(APP_GB + max(needs) * min(most, cpus // threads))
 
 
 def submit(script: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +18,6 @@ STEP_GB = {
     "conform": (0.4, 3),
     "brain": (0.6, 8),
     "register": (1.0, 10),
-    "visits": (1.0, 12),
     "bias": (0.6, 16),
     "stripe": (0.7, 0),
     "write": (0.5, 5),
@@ -25,6 +25,7 @@ STEP_GB = {
     "harmonize": (1.7, 0),
     "finish": (0.7, 9),
 }
+VISITS_GB = (1.0, 12)  # of the space between scans of one person, of which all are in memory
 TYPICAL_GB = 0.036  # float32 voxels of a head of 1 mm, where a header cannot be read
 
 
@@ -59,6 +60,12 @@ def image_gb(path: Path) -> float:
     """Memory of the step that takes most, for an image."""
     size = volume_gb(path)
     return max(step_gb(step, size) for step in STEP_GB)
+
+
+def visits_gb(paths: Iterable[Path]) -> float:
+    """Memory of the step that finds the space between scans of one person."""
+    process, times = VISITS_GB
+    return process + times * sum(map(volume_gb, paths))
 
 
 def volume_gb(path: Path) -> float:

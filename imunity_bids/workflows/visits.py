@@ -11,7 +11,7 @@ from imunity_bids.bids.scan import T1w
 from imunity_bids.interfaces.visits import FindMidSpace
 from imunity_bids.plan.crash import crash_file, person_crash_file
 from imunity_bids.plan.plan import Plan
-from imunity_bids.workflows.nodes import make_node, node_name, step_gb, volume_gb
+from imunity_bids.workflows.nodes import make_node, node_name, visits_gb
 from imunity_bids.workflows.preprocess import init_preprocess_wf
 
 
@@ -36,7 +36,7 @@ def add_visits(plan: Plan, visits: tuple[T1w, ...], workflow: Workflow) -> dict[
         ),
         f"meet_{node_name(subject)}",
         settings,
-        step_gb("visits", sum(volume_gb(visit.path) for visit in visits)),
+        visits_gb(visit.path for visit in visits),
         depends_on=plan.preprocessing["template_sha256"],
     )
     workflow.add_nodes(parts)

@@ -88,6 +88,8 @@ def test_memory_follows_the_largest_image_and_how_many_are_worked_on_at_once(dat
     assert memory("--cpus", "1") == 7
     assert memory("--cpus", "1", "--participant-label", "01") == 4
     assert memory("--cpus", "1", "--participant-label", "01", "--reference", "sub-03") == 7
+    scan("sub-03_run-2", (512, 512, 300))  # and with it in memory at once: 1.0 + 12 times both
+    assert memory("--cpus", "1", "--longitudinal") == 10
 
 
 def test_scripts_are_bash(dataset: Path, cluster: Path) -> None:

@@ -236,7 +236,7 @@ def test_scans_that_share_a_space_depend_on_each_other(settings: Settings) -> No
     assert [image.stem for image in made.images] == ["sub-01", "sub-01_run-2"]
     hashes = {str(made.parameters(image, "", made.references[0])) for image in made.images}
     assert len(hashes) == 1  # but for the scan itself, the same decides both
-    nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)).to_filename(second)
+    nib.Nifti1Image(np.zeros((8, 8, 8), np.float32), np.eye(4)).to_filename(second)
     again = make_plan(longitudinal)
     assert str(again.parameters(again.images[0], "", again.references[0])) not in hashes
     assert pickle.loads(pickle.dumps(again)).together == again.together  # reports are written in processes of their own

@@ -45,6 +45,15 @@ def test_the_outline_of_the_mask_is_drawn(ball: np.ndarray) -> None:
     assert 0.001 < red.mean() < 0.05  # lines, not areas
 
 
+def test_scans_are_drawn_in_a_row_each(ball: np.ndarray) -> None:
+    box = figures.mask_box(ball)
+    picture = decoded(figures.side_by_side({"first": ball * 1.0, "second": ball * 0.0}, box, (0, 1)))
+    upper, lower = np.array_split(picture.mean(axis=2), 2)
+    # discs of a ball in a square box: π/4 in the middle, less at the ends; of the dark one only the name is seen
+    assert 0.4 < (upper > 128).mean() < 0.8
+    assert 0 < (lower > 128).mean() < 0.02
+
+
 def test_a_colour_bar_has_a_label(ball: np.ndarray) -> None:
     box = figures.mask_box(ball)
     bare, labelled = (
