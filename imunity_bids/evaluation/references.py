@@ -32,7 +32,8 @@ LEFT_OUT = 100  # persons at most, one at a time, to see whether the ranks hold
 MEASURES = {
     "noise": "Noise in white matter, white matter at 0.7, all scans at the contrast of one reference",
     "clipped": "Share of the brain's voxels that were cut at the top",
-    "contrast_from_site": "Mean absolute difference of gray/white and CSF/white from the median of its site's scans",
+    "contrast_from_site": "Mean absolute difference of gray/white and CSF/white from the median of its site's scans; "
+    "none where nobody else was scanned there",
     "contrast_from_pool": "The same from the median of the sites' medians",
     "histogram_move": "How far the others must move: mean Wasserstein distance (10 quantiles of the brain's "
     "intensities, white matter at 0.7) to the scans of other persons, each site counting once",
@@ -102,7 +103,7 @@ def ranks(scans: pd.DataFrame) -> pd.DataFrame:
     """
     candidates = pd.concat([_single(scans), _means(scans)], ignore_index=True)
     site_levels = scans.groupby("site")[CONTRAST].median()
-    of_site = site_levels.loc[candidates.site].to_numpy()
+    of_site = site_levels[scans.groupby("site").person.nunique() > 1].reindex(candidates.site).to_numpy()
     candidates["contrast_from_site"] = np.abs(candidates[CONTRAST].to_numpy() - of_site).mean(axis=1)
     of_pool = site_levels.median().to_numpy()
     candidates["contrast_from_pool"] = np.abs(candidates[CONTRAST].to_numpy() - of_pool).mean(axis=1)
@@ -168,6 +169,7 @@ def _scans(folder: Path, site_column: str) -> tuple[pd.DataFrame, str]:
     if lacking := len(found) - len(rows):
         log.warning("%s: %d of %d scans lack some of the numbers and are left out", folder, lacking, len(found))
     scans, raw = pd.DataFrame(rows, columns=None if rows else ["stem"]), raw_dataset(folder)
+    scans = scans.drop_duplicates("stem")  # in one template's space
     sites, origin = sites_of(raw, list(scans.stem), site_column, read_participants(folder))
     person = str(raw) + "/" + scans.stem.str.split("_").str[0]
     reference = [_typed(raw, stem) for stem in scans.stem]

@@ -99,7 +99,7 @@ def _add_image(
                 **common,
                 description=plan.description(reference),
                 native_space=plan.native,
-                provenance=_provenance(plan, fingerprint, reference),
+                provenance=_provenance(plan, image, fingerprint, reference),
                 parameters=plan.parameters(image, fingerprint, reference),
             ),
             f"finish_{name}_to_{label}",
@@ -182,8 +182,8 @@ def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, prep
     return encode
 
 
-def _provenance(plan: Plan, fingerprint: str, reference: ReferenceRequest) -> dict[str, Any]:
-    hashes = plan.card["sha256"]
+def _provenance(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRequest) -> dict[str, Any]:
+    hashes, visits = plan.card["sha256"], plan.visits(image)
     return {
         "Bundle": {
             "Name": plan.card["name"],
@@ -198,6 +198,7 @@ def _provenance(plan: Plan, fingerprint: str, reference: ReferenceRequest) -> di
         "ReferenceScans": reference.scans,
         "Template": plan.settings.template,
         "Registration": plan.settings.registration,
+        **({"SharedSpace": [visit.uri for visit in visits]} if visits else {}),
     }
 
 

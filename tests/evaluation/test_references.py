@@ -46,6 +46,14 @@ def test_distances_are_those_of_the_other_persons_each_site_counting_once(scans:
     assert found.loc["site:A", [*CONTRAST]].tolist() == pytest.approx([0.5, 0.5])
 
 
+def test_who_is_alone_at_a_site_is_not_typical_of_it(scans: pd.DataFrame) -> None:
+    alone = pd.concat([scans, pd.DataFrame([scan("c1", "C", 0.55, 0.55)])])
+    found = by_name(ranks(alone))
+    assert np.isnan(found.contrast_from_site["c1"])
+    assert "site:C" not in found.index
+    assert found.score.notna().all()
+
+
 def test_what_is_odd_noisy_or_not_ok_comes_last(scans: pd.DataFrame) -> None:
     found = by_name(ranks(scans))
     assert found.index[0] in ("a2", "a3", "site:A")

@@ -74,6 +74,9 @@ def test_sidecars_name_the_other_scan_and_one_alone_is_as_ever(results: Path) ->
     assert "bids:raw:sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz" in first
     assert "bids:raw:sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz" in second
     assert len(alone) == 1
+    shared = [told(results, name)["Harmonization"].get("SharedSpace") for name in (*VISITS, "sub-02_ses-1")]
+    assert [uri.rpartition("/")[2] for uri in shared[0]] == [f"{name}_T1w.nii.gz" for name in VISITS]
+    assert shared[1:] == [shared[0], None]
     assert "midway between them" in (results / "logs" / "CITATION.md").read_text()
 
 
