@@ -20,7 +20,7 @@ from scipy.linalg import expm, logm
 
 from imunity_bids.image.ants_bridge import apply, read_motion, refine_rigid, register, write_motion
 
-ROUNDS = 2  # of registration to the mean; the second moves nothing by more than a few hundredths of a mm
+ROUNDS = 2  # of registration to the mean; the mean of the first is blurred by what the start left
 MARGIN_MM = 8.0  # around the brains
 LEVEL = 100.0  # that the median of each brain is scaled to, so that none weighs more in the mean
 
