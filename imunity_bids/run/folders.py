@@ -30,8 +30,10 @@ def check_folders(settings: Settings) -> None:
     dataset, out = settings.bids_dir.resolve(), settings.output_dir.resolve()
     keep_apart("OUTPUT_DIR", out, dataset, except_below=dataset / "derivatives")
     if reference := reference_folder(settings):
-        other = reference[1].resolve()
-        keep_apart("OUTPUT_DIR", out, other, except_below=other / "derivatives", name="--reference-dataset")
+        other, name = reference[1].resolve(), "--reference-dataset"
+        keep_apart("OUTPUT_DIR", out, other, except_below=other / "derivatives", name=name)
+        if settings.work_dir:
+            keep_apart("--work-dir", settings.work_dir.resolve(), other, except_below=out, name=name)
     _check_owner(out)
     if settings.bids_database_dir:
         keep_apart("--bids-database-dir", settings.bids_database_dir.resolve(), dataset, except_below=out)

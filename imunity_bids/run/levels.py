@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from imunity_bids.bids.links import linked_folders
 from imunity_bids.bids.outputs import anat_folder, remove_strays, write_text
+from imunity_bids.bids.scan import T1w
 from imunity_bids.bids.sidecars import BIDSIGNORE, dataset_links, write_dataset_files
 from imunity_bids.bids.tables import write_scans_table
 from imunity_bids.errors import OK, SOME_FAILED, InputMissing
@@ -144,8 +145,8 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
     size = len(plan.images) if settings.plugin_file else GROUP * max(1, settings.nprocs // settings.omp_nthreads)
     plan, failures = set_unreadable_aside(plan)
     with Progress(len(plan.images)) as progress:
-        for start in range(0, len(plan.images), size):
-            group = replace(plan, images=plan.images[start : start + size])
+        for images, left in _groups(plan.images, size):
+            group = replace(plan, images=images)
             workflow = init_participants_wf(group)
             if settings.write_graph:
                 _draw(workflow, settings.logs / "workflow.dot")
@@ -154,8 +155,18 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
             if not keep:
                 shutil.rmtree(settings.scratch / workflow.name, ignore_errors=True)
             if failures and settings.stop_on_first_crash:
-                return failures, len(plan.images[start + size :])
+                return failures, left
     return failures, 0
+
+
+def _groups(images: tuple[T1w, ...], size: int) -> Iterator[tuple[tuple[T1w, ...], int]]:
+    """So many images at a time, and how many come after them; those of a person stay together, as they may share."""
+    while images:
+        end = size
+        while end < len(images) and images[end].subject == images[end - 1].subject:
+            end += 1
+        yield images[:end], len(images[end:])
+        images = images[end:]
 
 
 def _draw(workflow: Workflow, path: Path) -> None:
