@@ -121,7 +121,7 @@ def refine_rigid(
 ) -> np.ndarray:
     """The rigid motion from the space of `mean` to that of `brain`, near `start`; (4, 4), points in mm, RAS.
 
-    On all voxels in the end, since what is left of the registration would be taken for a change over time.
+    At full resolution in the end, since what is left of the registration would be taken for a change over time.
     """
     import ants
 

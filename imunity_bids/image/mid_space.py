@@ -64,7 +64,7 @@ def mid_space(images: Sequence[nib.Nifti1Image], masks: Sequence[np.ndarray], se
 
 
 def centred(motions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The same motions from the space in their middle: there the mean of their logarithms is 0."""
+    """The same motions from the space in their middle: there the mean of their logarithms is about 0 (of two: 0)."""
     middle = np.mean([np.real(logm(motion)) for motion in motions], axis=0)
     return [motion @ expm(-middle) for motion in motions]
 
