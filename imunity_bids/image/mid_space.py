@@ -21,6 +21,7 @@ from scipy.linalg import expm, logm
 from imunity_bids.image.ants_bridge import apply, read_motion, refine_rigid, register, write_motion
 
 ROUNDS = 2  # of registration to the mean; the mean of the first is blurred by what the start left
+FINEST_MM = 1.0  # of the mid-space, where only a mask and a mean are
 MARGIN_MM = 8.0  # around the brains
 LEVEL = 100.0  # that the median of each brain is scaled to, so that none weighs more in the mean
 
@@ -32,7 +33,7 @@ class MidSpace:
     Attributes
     ----------
     mean
-        Mean of the brains, (X, Y, Z) float32, 1 mm.
+        Mean of the brains, (X, Y, Z) float32.
     mask
         Mean of their masks (bool), on that grid.
     motions
@@ -106,7 +107,8 @@ def _mean_of(
 def _grid(
     images: Sequence[nib.Nifti1Image], masks: Sequence[np.ndarray], motions: Sequence[np.ndarray]
 ) -> nib.Nifti1Image:
-    """1 mm, along the axes of the mid-space, around all brains; all zero."""
+    """As fine as the finest scan but not below 1 mm, along the axes of the mid-space, around all brains; all zero."""
+    spacing = max(FINEST_MM, min(min(image.header.get_zooms()[:3]) for image in images))
     corners = []
     for image, mask, motion in zip(images, masks, motions, strict=True):
         (box,) = ndimage.find_objects(mask.astype(np.uint8))
@@ -114,5 +116,5 @@ def _grid(
         corners.append(nib.affines.apply_affine(np.linalg.inv(motion) @ image.affine, voxels.T))
     low = np.floor(np.concatenate(corners).min(axis=0) - MARGIN_MM)
     high = np.ceil(np.concatenate(corners).max(axis=0) + MARGIN_MM)
-    affine = nib.affines.from_matvec(np.eye(3), low)
-    return nib.Nifti1Image(np.zeros(tuple((high - low).astype(int) + 1), np.float32), affine)
+    affine = nib.affines.from_matvec(spacing * np.eye(3), low)
+    return nib.Nifti1Image(np.zeros(tuple(((high - low) / spacing).astype(int) + 1), np.float32), affine)
