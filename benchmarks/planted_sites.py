@@ -49,15 +49,15 @@ class Variant(NamedTuple):
     name: str
     unlearn: bool
     biology: bool
-    adversary: bool
+    adversary: bool = False  # it takes most of the time and has no part in what is asked here
 
 
 VARIANTS = (
-    Variant("neither", False, False, True),
-    Variant("biological head", False, True, True),
-    Variant("site unlearned", True, False, True),
-    Variant("both", True, True, True),
-    Variant("both, no adversary", True, True, False),
+    Variant("neither", unlearn=False, biology=False),
+    Variant("biological head", unlearn=False, biology=True),
+    Variant("site unlearned", unlearn=True, biology=False),
+    Variant("both", unlearn=True, biology=True),
+    Variant("both, and adversary", unlearn=True, biology=True, adversary=True),
 )
 
 

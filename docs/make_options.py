@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from imunity_bids.cli import demo, evaluate, harmonize, parser, predict, slurm, train
+from imunity_bids.cli import demo, evaluate, fetch, harmonize, parser, predict, slurm, train
 
 
 def text() -> str:
@@ -15,6 +15,7 @@ def text() -> str:
         evaluate.build_parser(),
         predict.build_parser(),
         slurm.build_parser(),
+        fetch.build_parser(),
         demo.build_parser(),
     ]
     for top in tops:

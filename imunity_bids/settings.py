@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ class Settings:
     output_dir: Path
     level: str = "participant"
     participants: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
     derivatives: tuple[str, ...] = ()  # NAME=DIR or DIR: masks that were made before
     references: tuple[str, ...] = ("default",)
+    reference_dataset: str = ""  # NAME=DIR or DIR: where participants and sites of references are looked up
     site_column: str = "site"
     keep: tuple[str, ...] = ()
     reference_slices: int = 9
@@ -34,6 +36,7 @@ class Settings:
     brain_border: float = 0.0
     synthstrip_model: Path | None = None
     registration: str = "affine"
+    longitudinal: bool = False
     bias_correction: str = "white-matter"
     save_bias_field: bool = False
     noise: str = "match"
@@ -66,6 +69,11 @@ class Settings:
     def scratch(self) -> Path:
         """Work folder: the user's, or one inside the output, the only place sure to be writable in a container."""
         return self.work_dir or self.output_dir / ".imunity_work"
+
+    def shared_out(self, images: int) -> Settings:
+        """With threads per step, where the user did not say: all cores for one image, else one core for each."""
+        threads = self.omp_nthreads or max(1, min(8, self.nprocs // max(1, images)))
+        return replace(self, omp_nthreads=min(threads, self.nprocs))
 
     def to_toml(self) -> str:
         """All options, as `--config-file` reads them."""

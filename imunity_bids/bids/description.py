@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 DESCRIPTION = "dataset_description.json"
 
@@ -21,3 +22,9 @@ def read_description(folder: Path) -> dict[str, Any]:
 def is_other_dataset(folder: Path, name: str) -> bool:
     """True where a folder holds a description that is not that of the dataset `name`."""
     return (folder / DESCRIPTION).exists() and read_description(folder).get("Name") != name
+
+
+def raw_dataset(folder: Path) -> Path:
+    """The raw dataset that a derivative was made from, as its description links it; else the folder itself."""
+    link = read_description(folder).get("DatasetLinks", {}).get("raw", "")
+    return Path(unquote(urlparse(link).path)) if link else folder

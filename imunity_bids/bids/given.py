@@ -7,48 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from imunity_bids.bids.scan import Given, T1w
-from imunity_bids.errors import InputMissing, Usage
 
-RAW = "raw"  # what the dataset itself is called in BIDS URIs
 OF_THE_SCAN = ("", "T1w", "orig")  # values of `space-`: the scan's own
 LESION = "lesion"
 NOT_OF_THE_IMAGE = {"space", "res", "label", "desc"}  # entities by which a mask may differ from its image
 
 
-def derivative_folders(specs: tuple[str, ...], bids_dir: Path, output_dir: Path) -> dict[str, Path]:
-    """Folders by the names that BIDS URIs give them; the first is searched first. `specs` are NAME=DIR or DIR.
-
-    Raises
-    ------
-    InputMissing
-        A folder is not there.
-    Usage
-        Two have one name, a name is "raw" or has other signs than letters, digits, `-`, `_` and `.`, or a folder is the
-        dataset or the output.
-    """
-    folders: dict[str, Path] = {}
-    for spec in specs:
-        name, equals, folder = spec.rpartition("=")
-        folder = Path(folder)
-        name = name if equals else folder.name
-        if not folder.is_dir():
-            raise InputMissing(f"--derivatives {folder}: no such folder")
-        if name in ("", RAW) or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise Usage(f"--derivatives {spec}: give it another name, NAME={folder} (letters and digits, not {RAW})")
-        if name in folders:
-            raise Usage(f"--derivatives: two folders are called {name}; give one another name, NAME=DIR")
-        if folder.resolve() in (bids_dir.resolve(), output_dir.resolve()):
-            raise Usage(
-                f"--derivatives {folder} is BIDS_DIR or OUTPUT_DIR; name the folder of another program's results"
-            )
-        folders[name] = folder
-    return folders
-
-
 def with_given(image: T1w, derivatives: Mapping[str, Path]) -> T1w:
     """The image with its brain mask, the first that is found, and all its lesion masks, the dataset's own first."""
     brains = [given for name, folder in derivatives.items() for given in _brain_masks(image, name, folder)]
-    everywhere = {RAW: image.bids_dir, **derivatives}
+    everywhere = {image.dataset: image.bids_dir, **derivatives}
     lesions = [given for name, folder in everywhere.items() for given in _lesion_masks(image, name, folder)]
     return replace(image, brain_mask=brains[0] if brains else None, lesions=tuple(lesions))
 

@@ -1,10 +1,10 @@
-"""Find the T1w images of a BIDS dataset, and the participants of a site."""
+"""Find the T1w images of a BIDS dataset."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
+import logging
 import os
 import re
 import zlib
@@ -16,18 +16,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from imunity_bids.bids.given import with_given
-from imunity_bids.bids.scan import T1w
+from imunity_bids.bids.scan import RAW, T1w
 from imunity_bids.errors import DataUnusable, InputMissing, NotBids, NothingSelected, Usage
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
 
+log = logging.getLogger(__name__)
+
 MAGNITUDE = ("", "mag")  # values of `part-`; phase, real and imaginary images are no anatomy
 _NOT_RAW = r"/(derivatives|sourcedata|code|stimuli|models|\.[^/]+)(/|$)"
 
 
-def check_dataset(bids_dir: Path, skip_validation: bool) -> None:
-    """Raise unless `bids_dir` is, at first sight, a BIDS dataset.
+def check_dataset(bids_dir: Path, skip_validation: bool, option: str = "BIDS_DIR") -> None:
+    """Raise unless `bids_dir`, which the user gave as `option`, is at first sight a BIDS dataset.
 
     Raises
     ------
@@ -35,9 +37,9 @@ def check_dataset(bids_dir: Path, skip_validation: bool) -> None:
         No such folder; or no valid dataset_description.json (`--skip-bids-validation` lets that pass).
     """
     if not bids_dir.is_dir():
-        raise InputMissing(f"BIDS_DIR {bids_dir} is not a folder")
+        raise InputMissing(f"{option} {bids_dir} is not a folder")
     if not os.access(bids_dir, os.R_OK | os.X_OK):
-        raise InputMissing(f"BIDS_DIR {bids_dir} cannot be read: permission denied")
+        raise InputMissing(f"{option} {bids_dir} cannot be read: permission denied")
     description = bids_dir / "dataset_description.json"
     if skip_validation:
         return
@@ -58,9 +60,14 @@ class Dataset:
     """A BIDS dataset, indexed by pybids when it is first asked for something."""
 
     def __init__(
-        self, bids_dir: Path, database: Path | None = None, derivatives: Mapping[str, Path] = MappingProxyType({})
+        self,
+        bids_dir: Path,
+        database: Path | None = None,
+        derivatives: Mapping[str, Path] = MappingProxyType({}),
+        name: str = RAW,
     ):
         self.bids_dir = bids_dir
+        self.name = name  # in BIDS URIs
         self.database = database
         self.derivatives = derivatives  # folders that masks are taken from, by their names
 
@@ -78,8 +85,11 @@ def find_t1w(
     participants: tuple[str, ...] = (),
     sessions: tuple[str, ...] = (),
     filter_file: Path | None = None,
+    excluded: tuple[str, ...] = (),
 ) -> list[T1w]:
     """All T1w magnitude images that the filters select, sorted; one for each name without extension.
+
+    Participants that are `excluded` are left out, also where `participants` names them.
 
     Raises
     ------
@@ -91,15 +101,20 @@ def find_t1w(
     if sessions:
         query["session"] = list(sessions)
     query |= _read_filter(filter_file)
-    images = [T1w.from_path(Path(file.path), dataset.bids_dir) for file in dataset.layout.get(**query)]
+    images = [T1w.from_path(Path(file.path), dataset.bids_dir, dataset.name) for file in dataset.layout.get(**query)]
     images = _twins_joined([image for image in images if image.part in MAGNITUDE])
     known = sorted({image.subject for image in images})
     if missing := sorted(set(participants) - set(known)):
         listed = ", ".join(known[:10]) + (" …" if len(known) > 10 else "")
         raise NothingSelected(f"no T1w image for participant {', '.join(missing)}; there are: {listed or 'none'}")
+    if strangers := sorted(set(excluded) - set(known)):
+        log.warning("--exclude-participant-label %s: they have no T1w image anyway", " ".join(strangers))
     images = [image for image in images if not participants or image.subject in participants]
     if not images:
         raise NothingSelected(f"no T1w image in {dataset.bids_dir} matches the filters ({query})")
+    images = [image for image in images if image.subject not in excluded]
+    if not images:
+        raise NothingSelected("--exclude-participant-label leaves no participant with a T1w image")
     return [with_given(image, dataset.derivatives) for image in sorted(images, key=lambda image: image.stem)]
 
 
@@ -143,18 +158,3 @@ def _read_filter(path: Path | None) -> dict[str, Any]:
         raise InputMissing(f"--bids-filter-file {path}: {error.strerror}") from error
     except (json.JSONDecodeError, AttributeError) as error:
         raise Usage(f"--bids-filter-file {path} is not a JSON object: {error}") from error
-
-
-def participants_of_site(bids_dir: Path, column: str, site: str) -> list[str]:
-    """Labels (without `sub-`) of the participants whose `column` in participants.tsv is `site`."""
-    path = bids_dir / "participants.tsv"
-    if not path.is_file():
-        raise InputMissing(f"--reference site:{site} needs {path}")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    if not rows or column not in rows[0]:
-        raise Usage(f"{path} has no column {column}; name one with --site-column: {', '.join(rows[0] if rows else [])}")
-    labels = [row["participant_id"].removeprefix("sub-") for row in rows if row[column] == site]
-    if not labels:
-        raise NothingSelected(f"no participant with {column} = {site}; there are: {sorted({r[column] for r in rows})}")
-    return labels

@@ -1,13 +1,14 @@
-"""participants.tsv of a dataset, or of the raw dataset that a derivative was made from."""
+"""participants.tsv and sessions.tsv of a dataset, or of the raw dataset that a derivative was made from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from imunity_bids.bids.description import read_description
+from imunity_bids.bids.description import raw_dataset
+
+MISSING = ("", "n/a", "nan", "none", "unknown")
 
 
 def read_participants(folder: Path) -> dict[str, dict[str, str]]:
@@ -17,11 +18,22 @@ def read_participants(folder: Path) -> dict[str, dict[str, str]]:
     """
     path = folder / "participants.tsv"
     if not path.is_file():
-        raw = read_description(folder).get("DatasetLinks", {}).get("raw", "")
-        path = Path(unquote(urlparse(raw).path)) / "participants.tsv"
+        path = raw_dataset(folder) / "participants.tsv"
+    return _rows(path, "participant_id")
+
+
+def read_sessions(bids_dir: Path, subject: str) -> dict[str, dict[str, str]]:
+    """Rows of a person's sessions.tsv by `session_id` (`ses-X`); `subject` is `sub-X`. Empty where there is none."""
+    return _rows(bids_dir / subject / f"{subject}_sessions.tsv", "session_id")
+
+
+def known(text: str) -> str:
+    """What a cell says; empty where it says that nothing is known."""
+    return "" if text.strip().lower() in MISSING else text.strip()
+
+
+def _rows(path: Path, key: str) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    if "participant_id" not in table:
-        return {}
-    return {row["participant_id"]: row for row in table.to_dict("records")}
+    return {row[key]: row for row in table.to_dict("records")} if key in table else {}

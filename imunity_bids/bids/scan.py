@@ -12,6 +12,9 @@ ENTITY_ORDER = (
 )
 
 
+RAW = "raw"  # what the dataset that is harmonized is called in BIDS URIs
+
+
 @dataclass(frozen=True)
 class Given:
     """A mask that lies in the dataset or in one of `--derivatives`."""
@@ -30,6 +33,7 @@ class T1w:
     twin: Path | None = None  # the same name with the other extension
     brain_mask: Given | None = None  # made before; None: it is computed
     lesions: tuple[Given, ...] = ()  # masks of what is kept out of every estimate
+    dataset: str = RAW  # whose it is, in BIDS URIs
 
     @property
     def given(self) -> tuple[Given, ...]:
@@ -37,10 +41,10 @@ class T1w:
         return (*((self.brain_mask,) if self.brain_mask else ()), *self.lesions)
 
     @classmethod
-    def from_path(cls, path: Path, bids_dir: Path) -> T1w:
+    def from_path(cls, path: Path, bids_dir: Path, dataset: str = RAW) -> T1w:
         """Read the entities off the file name: nothing that is in it can get lost."""
         pairs = [part.partition("-")[::2] for part in path.name.split(".")[0].split("_")[:-1]]
-        return cls(path, bids_dir, tuple(pairs))
+        return cls(path, bids_dir, tuple(pairs), dataset=dataset)
 
     @property
     def subject(self) -> str:
@@ -70,4 +74,4 @@ class T1w:
     @property
     def uri(self) -> str:
         """BIDS URI in the derivative dataset."""
-        return f"bids:raw:{self.path.relative_to(self.bids_dir).as_posix()}"
+        return f"bids:{self.dataset}:{self.path.relative_to(self.bids_dir).as_posix()}"

@@ -56,7 +56,7 @@ def image_sidecar(description: str, sources: list[str], space: str | None, uri: 
     return fields if space is None else fields | {"Resolution": "1 mm isotropic, the template's grid"}
 
 
-def dataset_links(output_dir: Path, bids_dir: Path, derivatives: Mapping[str, Path]) -> dict[str, str]:
+def dataset_links(output_dir: Path, bids_dir: Path, others: Mapping[str, Path]) -> dict[str, str]:
     """URLs of the datasets that BIDS URIs name, those of earlier runs on this output included.
 
     Raises
@@ -65,10 +65,10 @@ def dataset_links(output_dir: Path, bids_dir: Path, derivatives: Mapping[str, Pa
         An earlier run gave one of the names to another folder: its sidecars would point to this one.
     """
     known = read_description(output_dir).get("DatasetLinks", {})
-    links = {name: folder.as_uri() for name, folder in derivatives.items()}
+    links = {name: folder.as_uri() for name, folder in others.items()}
     for name, link in links.items():
         if known.get(name, link) != link:
-            raise Usage(f"--derivatives {name}: in this output {name} is {known[name]}; choose another name, NAME=DIR")
+            raise Usage(f"{name}: in this output that is the name of {known[name]}; choose another, NAME=DIR")
     return known | links | {"raw": bids_dir.as_uri()}
 
 

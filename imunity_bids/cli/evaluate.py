@@ -30,6 +30,7 @@ def build_parser() -> Parser:
     brain.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
     _add_travelers(commands)
     _add_sites(commands)
+    _add_references(commands)
     add_unlearning(commands)
     return parser
 
@@ -80,6 +81,16 @@ def _add_sites(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--min-age", type=float, default=0.0, metavar="YEARS", help="leave younger persons out")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
+
+
+def _add_references(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "references", help="which scan, or which site's mean, makes a good reference", formatter_class=HelpFormatter
+    )
+    parser.add_argument("output", type=Path, help="folder for references.tsv, .json and .png")
+    parser.add_argument("derivatives", type=Path, nargs="+", help="of the participant level; no image in them is read")
+    parser.add_argument("--site-column", default="site", metavar="NAME", help="of participants.tsv and sessions.tsv")
     parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
 
 
@@ -158,7 +169,19 @@ def _sites(options: argparse.Namespace) -> None:
     print(sites_table(summary).round(4).to_string())
 
 
-_COMMANDS = {"brain": _brain, "travelers": _travelers, "sites": _sites, "unlearning": run_unlearning}
+def _references(options: argparse.Namespace) -> None:
+    from imunity_bids.evaluation.plots import plot_references
+    from imunity_bids.evaluation.references import MEASURES, evaluate_references
+
+    ranked = evaluate_references(options.derivatives, options.output, options.site_column)
+    plot_references(ranked, options.output)
+    shown = ranked[["rank", "reference", "site", "verdict", *MEASURES, "best_rank", "worst_rank"]].head(10)
+    print(shown.round(4).to_string(index=False))
+
+
+_COMMANDS = {
+    "brain": _brain, "travelers": _travelers, "sites": _sites, "references": _references, "unlearning": run_unlearning
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -46,6 +46,10 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         help="with or without sub-, separated by spaces or commas; @FILE reads a list",
     )  # fmt: skip
     group.add_argument(
+        "--exclude-participant-label", "--exclude_participant_label", nargs="+", default=[], dest="excluded",
+        metavar="LABEL", help="who is left out, in the same ways; also out of the mean of a site",
+    )  # fmt: skip
+    group.add_argument(
         "--session-label", "--session_label", nargs="+", default=[], dest="sessions", metavar="LABEL",
         help="with or without ses-",
     )  # fmt: skip
@@ -68,6 +72,10 @@ def _add_reference(group: argparse._ArgumentGroup) -> None:
         help="contrast to harmonize to: default (the bundle's), a T1w file, sub-XX[_ses-YY], or site:NAME; "
         "may be given several times",
     )  # fmt: skip
+    group.add_argument(
+        "--reference-dataset", default="", metavar="[NAME=]DIR",
+        help="raw BIDS dataset in which --reference sub-XX[_ses-YY] and site:NAME are looked up (default: BIDS_DIR)",
+    )  # fmt: skip
     add_models(group)
 
 
@@ -86,6 +94,10 @@ def _add_sites(group: argparse._ArgumentGroup) -> None:
 
 def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
     add_preprocessing(group)
+    group.add_argument(
+        "--longitudinal", action=FLAG, default=False,
+        help="all scans of a person share one mask and one affine through a space midway between them",
+    )  # fmt: skip
     group.add_argument("--save-bias-field", action=FLAG, default=False, help="write the field, on the scan's voxels")
     group.add_argument(
         "--output-spaces", nargs="+", default=["template"], choices=("template", "T1w"),
@@ -146,7 +158,7 @@ def options_in_full(arguments: list[str]) -> tuple[list[str], list[Path]]:
         value = list(value) if isinstance(value, tuple) else value
         words += _as_typed(actions[name], value, Path())
         items = [str(item) for item in (value if isinstance(value, list) else [value])]
-        folders = [item.rpartition("=")[2] if name == "derivatives" else item for item in items]
+        folders = [item.rpartition("=")[2] if name in ("derivatives", "reference_dataset") else item for item in items]
         paths += [Path(folder) for folder in folders if folder.startswith("/")]
     return words, paths
 
@@ -165,8 +177,10 @@ def _settings(options: argparse.Namespace) -> Settings:
     values = {name: _absolute(value) if isinstance(value, Path) else value for name, value in values.items()}
     values |= {
         "participants": _labels(options.participants, "sub-"),
+        "excluded": _labels(options.excluded, "sub-"),
         "sessions": _labels(options.sessions, "ses-"),
         "references": tuple(_absolute_if_file(reference) for reference in options.references or ["default"]),
+        "reference_dataset": options.reference_dataset and _absolute_folder(options.reference_dataset),
         "derivatives": tuple(_absolute_folder(spec) for spec in options.derivatives),
         "model": _absolute_if_folder(options.model),
         "output_spaces": tuple(options.output_spaces),

@@ -26,7 +26,9 @@ def build_parser() -> Parser:
     parser.add_argument("--bind", nargs="+", default=[], metavar="DIR", help="more folders the container shall see")
     parser.add_argument("--max-jobs", type=int, metavar="N", help="tasks at once (default: what the cluster gives)")
     parser.add_argument("--cpus", type=int, default=2, help="per task")
-    parser.add_argument("--task-mem-gb", type=int, default=8, metavar="GB", help="per task")
+    parser.add_argument(
+        "--task-mem-gb", type=int, metavar="GB", help="per task (default: by the size of the largest image)"
+    )
     parser.add_argument("--time", default="02:00:00", help="per task")
     parser.add_argument("--gpu", action="store_true", help="one GPU per task")
     parser.add_argument(

@@ -11,6 +11,33 @@ from matplotlib.figure import Figure
 from imunity_bids.evaluation.travelers import OURS, TRUTH
 
 
+def plot_references(ranked: pd.DataFrame, folder: Path, most: int = 20) -> Path:
+    """Draw references.png: the best candidates' scores and ranges of ranks, and all contrasts with the best marked."""
+    figure = Figure(figsize=(14, 6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    best = ranked.head(most)[::-1]
+    names = [f"{row.reference.rpartition('/')[2]} ({row.site})" for row in best.itertuples()]
+    colours = ["tab:orange" if kind == "site" else "tab:blue" for kind in best.kind]
+    left.barh(names, best.score, color=colours)
+    for place, row in enumerate(best.itertuples()):
+        left.text(row.score, place, f" {row.best_rank} to {row.worst_rank}", va="center", fontsize=8)
+    left.margins(x=0.15)
+    left.set_xlabel("score (less is better); beside it the ranks with one person left out; orange: a site's mean")
+    for site, part in ranked[ranked.kind == "scan"].groupby("site"):
+        right.scatter(part.gray_white, part.csf_white, label=site, s=25)
+    means = ranked[ranked.kind == "site"]
+    right.scatter(means.gray_white, means.csf_white, marker="x", color="black", s=60, label="a site's mean")
+    right.scatter(
+        ranked.gray_white[:1], ranked.csf_white[:1], s=250, facecolors="none", edgecolors="black", label="best"
+    )
+    right.set_xlabel("gray matter relative to white")
+    right.set_ylabel("CSF relative to white")
+    right.legend(frameon=False)
+    path = folder / "references.png"
+    figure.savefig(path, dpi=100)
+    return path
+
+
 def plot_travelers(folder: Path) -> Path:
     """Draw travelers.png out of a folder's travelers.tsv: SSIM per method, and the gain over raw per direction."""
     table = pd.read_csv(folder / "travelers.tsv", sep="\t")

@@ -17,9 +17,11 @@ from scipy import ndimage
 from imunity_bids.errors import DataUnusable
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # the same for points
 COARSE_MM = 2.0  # voxels that registration looks at
 MARGIN_MM = 4.0  # of the deformable registration
 TRANSFORMS = {"affine": ("Affine", (2100, 1200, 0)), "rigid": ("Rigid", (20, 20, 0))}  # iterations at 6, 4 and 2 mm
+REFINED = {"iterations": (100, 30), "shrink": (2, 1), "smoothing": (1, 0)}  # of the second rigid registration
 
 
 def to_ants(image: nib.Nifti1Image, data: np.ndarray | None = None) -> Any:
@@ -120,6 +122,53 @@ def register(
     ants.write_transform(transform, str(forward))
     ants.write_transform(transform.invert(), str(backward))
     return forward, backward
+
+
+def refine_rigid(
+    brain: nib.Nifti1Image, mean: nib.Nifti1Image, start: np.ndarray, seed: int, folder: Path
+) -> np.ndarray:
+    """The rigid motion from the space of `mean` to that of `brain`, near `start`; (4, 4), points in mm, RAS.
+
+    At full resolution in the end, since what is left of the registration would be taken for a change over time.
+    """
+    import ants
+
+    ants.config.set_ants_deterministic(False, seed)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        registration = ants.registration(
+            fixed=to_ants(mean),
+            moving=to_ants(brain),
+            initial_transform=str(write_motion(Path(scratch) / "start.mat", start)),
+            type_of_transform="Rigid",
+            aff_iterations=REFINED["iterations"],
+            aff_shrink_factors=REFINED["shrink"],
+            aff_smoothing_sigmas=REFINED["smoothing"],
+            outprefix=f"{scratch}/",
+        )
+        return read_motion(Path(registration["fwdtransforms"][0]))
+
+
+def read_motion(path: Path) -> np.ndarray:
+    """An ITK transform, linear, as a matrix (4, 4) on points in mm, RAS: from its fixed space to its moving one."""
+    import ants
+
+    transform = ants.read_transform(str(path))
+    numbers, centre = np.array(transform.parameters), np.array(transform.fixed_parameters)
+    linear = numbers[:9].reshape(3, 3)
+    motion = nib.affines.from_matvec(linear, numbers[9:] + centre - linear @ centre)
+    return _FLIP @ motion @ _FLIP
+
+
+def write_motion(path: Path, motion: np.ndarray) -> Path:
+    """Inverse of `read_motion`."""
+    import ants
+
+    linear, shift = nib.affines.to_matvec(_FLIP @ motion @ _FLIP)
+    transform = ants.create_ants_transform(
+        transform_type="AffineTransform", precision="double", matrix=linear, translation=shift, center=(0, 0, 0)
+    )
+    ants.write_transform(transform, str(path))
+    return path
 
 
 def apply(

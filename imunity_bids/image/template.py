@@ -101,6 +101,13 @@ def built_in() -> Template:
     return _template(BUILT_IN, load_mni152_template(resolution=1), load_mni152_brain_mask(resolution=1))
 
 
+def template_home() -> Path:
+    """TemplateFlow's folder: TEMPLATEFLOW_HOME, or its default."""
+    from templateflow.conf import TF_HOME
+
+    return Path(TF_HOME)
+
+
 def _template(name: str, head: nib.Nifti1Image, mask: nib.Nifti1Image) -> Template:
     mask = nib.as_closest_canonical(mask)
     head = nib.as_closest_canonical(head)
@@ -113,11 +120,10 @@ def _fetch(space: str, required: bool = True, **entities: str | None) -> Path | 
     """One file of TemplateFlow at 1 mm, from its cache or its server."""
     os.environ.setdefault("TEMPLATEFLOW_AUTOUPDATE", "0")
     from templateflow import api
-    from templateflow.conf import TF_HOME
 
     ways_out = (
-        f"Fetch it where there is a network (python -c \"import templateflow.api as t; t.get('{space}')\") and point "
-        f"TEMPLATEFLOW_HOME there (now {TF_HOME}), or use the one that is built in: --template {BUILT_IN}"
+        f"Fetch it where there is a network (imunity-fetch {space}) and point TEMPLATEFLOW_HOME there "
+        f"(now {template_home()}), or use the one that is built in: --template {BUILT_IN}"
     )
     try:
         files = api.get(space, resolution=1, extension=".nii.gz", raise_empty=False, **entities)

@@ -159,7 +159,7 @@ class WriteHarmonized(_Writer):
         products, template = self.place()
         raw = products.source.uri
         sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
-        sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:raw:")]
+        sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:")]
         sources += [uri for scan in given.provenance["ReferenceScans"] for uri in scan.get("Masks", [])]
         sources += given.given
         products.unmark([given.description])

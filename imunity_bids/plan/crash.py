@@ -10,6 +10,7 @@ from typing import Any
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import write_text
+from imunity_bids.bids.scan import RAW
 from imunity_bids.errors import DiskError, ImunityError
 from imunity_bids.plan.plan import Plan
 from imunity_bids.plan.requests import ReferenceRequest
@@ -27,12 +28,18 @@ class Failure:
 
 def crash_file(plan: Plan, image: T1w) -> Path:
     """Where the failure of an image in this run is described."""
-    return plan.settings.logs / f"crash-{plan.settings.run_id}-{image.stem}.txt"
+    of = "" if image.dataset == RAW else f"{image.dataset}-"
+    return plan.settings.logs / f"crash-{plan.settings.run_id}-{of}{image.stem}.txt"
 
 
 def reference_crash_file(plan: Plan, reference: ReferenceRequest) -> Path:
     """Where the failure of a reference's encoding is described."""
     return plan.settings.logs / f"crash-{plan.settings.run_id}-reference-{reference.label}.txt"
+
+
+def person_crash_file(plan: Plan, subject: str) -> Path:
+    """Where it is described why the scans of a person found no common space."""
+    return plan.settings.logs / f"crash-{plan.settings.run_id}-sub-{subject}-longitudinal.txt"
 
 
 def write_crash(path: Path, step: str, error: Exception) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imunity_bids.bids.given import derivative_folders
 from imunity_bids.bids.inputs import Dataset, T1w, check_dataset, find_t1w
+from imunity_bids.bids.links import derivative_folders, reference_folder
 from imunity_bids.bids.outputs import sidecar_of
 from imunity_bids.bids.products import HARMONIZED, Products
 from imunity_bids.hashes import sha256
 from imunity_bids.image.template import load_template
 from imunity_bids.models.card import find_bundle, read_card, reference_hashes
 from imunity_bids.plan.parameters import parameters, parameters_hash, precision_serves, preprocessing
-from imunity_bids.plan.requests import ReferenceRequest, resolve_references
+from imunity_bids.plan.requests import ReferenceRequest, mask_hashes, resolve_references
 from imunity_bids.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,17 @@ class Plan:
     card: dict
     space: str  # label of the template for `space-`
     preprocessing: dict[str, Any]  # what decides the white-striped brain
+    together: tuple[T1w, ...] = ()  # scans that share mask and affine with the others of their person
 
     def parameters(self, image: T1w, image_sha256: str, reference: ReferenceRequest) -> dict[str, Any]:
         """All that decides a harmonized image."""
-        return parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference)
+        known = parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference)
+        visits = [{"image": sha256(visit.path), "masks": mask_hashes(visit)} for visit in self.visits(image)]
+        return known | ({"visits": visits} if visits else {})
+
+    def visits(self, image: T1w) -> tuple[T1w, ...]:
+        """All scans, itself among them, with which it shares mask and affine; none without `--longitudinal`."""
+        return tuple(visit for visit in self.together if visit.subject == image.subject)
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""
@@ -71,11 +82,34 @@ def make_plan(settings: Settings) -> Plan:
     template = load_template(settings.template)
     derivatives = derivative_folders(settings.derivatives, settings.bids_dir, settings.output_dir)
     dataset = Dataset(settings.bids_dir, settings.bids_database_dir, derivatives)
-    images = find_t1w(dataset, settings.participants, settings.sessions, settings.bids_filter_file)
-    references = tuple(resolve_references(settings, reference_hashes(bundle, card), dataset))
-    plan = Plan(settings, (), (), references, bundle, card, template.label, preprocessing(settings, template))
+    images = find_t1w(dataset, settings.participants, settings.sessions, settings.bids_filter_file, settings.excluded)
+    of_references = _dataset_of_references(settings) or dataset
+    references = tuple(resolve_references(settings, reference_hashes(bundle, card), of_references))
+    decided = preprocessing(settings, template)
+    plan = Plan(settings, (), (), references, bundle, card, template.label, decided, _together(settings, images))
     done = tuple(image for image in images if not settings.force and is_done(plan, image))
     return replace(plan, images=tuple(image for image in images if image not in done), done=done)
+
+
+def _together(settings: Settings, images: list[T1w]) -> tuple[T1w, ...]:
+    """The scans of all persons with two and more, where these are to share mask and affine."""
+    if not settings.longitudinal:
+        return ()
+    visits = Counter(image.subject for image in images)
+    together = tuple(image for image in images if visits[image.subject] > 1)
+    if not together:
+        log.warning("--longitudinal: no person has two scans among those that are selected")
+    return together
+
+
+def _dataset_of_references(settings: Settings) -> Dataset | None:
+    """That of `--reference-dataset`. Masks in `--derivatives` are of BIDS_DIR's persons, so they are not for it."""
+    named = reference_folder(settings)
+    if named is None:
+        return None
+    name, folder = named
+    check_dataset(folder, settings.skip_bids_validation, "--reference-dataset")
+    return Dataset(folder, name=name)
 
 
 def is_done(plan: Plan, image: T1w) -> bool:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imunity_bids.bids.inputs import Dataset, T1w, check_twin, find_t1w, participants_of_site
+from imunity_bids.bids.inputs import Dataset, T1w, check_twin, find_t1w
+from imunity_bids.bids.sites import MOST_OF_A_SITE, scans_of_site
 from imunity_bids.errors import InputMissing, Usage
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.image.conform import check_readable
 from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
-
-MOST_OF_A_SITE = 10  # participants whose mean stands for a site: more cost time and change the mean little
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,17 @@ def resolve_references(settings: Settings, bundled: dict[str, str], dataset: Dat
     ----------
     bundled
         Labels of the references in the bundle and their hashes.
+    dataset
+        The one that participants and sites are looked up in.
 
     Raises
     ------
     Usage, InputMissing, NothingSelected
-        A reference that does not exist, or two with the same label.
+        A reference that does not exist, or two with the same label; a dataset of references that none is looked up in.
     """
     requests = [_resolve(spec, settings, bundled, dataset) for spec in settings.references]
+    if settings.reference_dataset and not any(request.kind in ("participant", "site") for request in requests):
+        raise Usage("--reference-dataset: nothing is looked up in it; add --reference sub-XX[_ses-YY] or site:NAME")
     labels = [request.label for request in requests]
     if doubles := {label for label in labels if labels.count(label) > 1}:
         raise Usage(f"--reference: two references are called {', '.join(doubles)}")
@@ -68,7 +71,7 @@ def _resolve(spec: str, settings: Settings, bundled: dict[str, str], dataset: Da
         return _of_site(spec.removeprefix("site:"), settings, dataset)
     if match := re.fullmatch(r"sub-([A-Za-z0-9+]+)(?:_ses-([A-Za-z0-9+]+))?", spec):
         sessions = (match[2],) if match[2] else ()
-        images = find_t1w(dataset, (match[1],), sessions, settings.bids_filter_file)
+        images = find_t1w(dataset, (match[1],), sessions, _filter_of(settings))
         return _of_images(spec, "participant", images[:1])
     path = Path(spec)
     if not path.is_file():
@@ -83,15 +86,19 @@ def _resolve(spec: str, settings: Settings, bundled: dict[str, str], dataset: Da
 
 def _of_site(site: str, settings: Settings, dataset: Dataset) -> ReferenceRequest:
     """The first `MOST_OF_A_SITE` participants of the site, by label; the sidecar names them."""
-    labels = participants_of_site(settings.bids_dir, settings.site_column, site)
-    images = find_t1w(dataset, filter_file=settings.bids_filter_file)
-    first = {image.subject: image for image in reversed(images) if image.subject in labels}
-    if not first:
-        raise InputMissing(f"--reference site:{site}: none of its participants has a T1w image")
+    excluded = () if settings.reference_dataset else settings.excluded
+    images = find_t1w(dataset, filter_file=_filter_of(settings), excluded=excluded)
+    images = scans_of_site(images, dataset.bids_dir, settings.site_column, site)
+    first = {image.subject: image for image in reversed(images)}
     chosen = [first[subject] for subject in sorted(first)][:MOST_OF_A_SITE]
     if len(chosen) < len(first):
         log.info("--reference site:%s: the first %d of %d participants", site, len(chosen), len(first))
     return _of_images(site, "site", chosen)
+
+
+def _filter_of(settings: Settings) -> Path | None:
+    """The filter file tells scans of BIDS_DIR apart; another dataset has names of its own."""
+    return None if settings.reference_dataset else settings.bids_filter_file
 
 
 def _of_images(name: str, kind: str, images: list[T1w]) -> ReferenceRequest:

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imunity_bids.bids.participants import read_participants
-from imunity_bids.bids.scanners import scanners
+from imunity_bids.bids.participants import known, read_participants
+from imunity_bids.bids.sites import sites_of
 from imunity_bids.bids.tables import FEATURES
 from imunity_bids.errors import NothingSelected
 from imunity_bids.metrics.volumes import TISSUES
 from imunity_bids.settings import Settings
 
-MISSING = ("", "n/a", "nan", "none", "unknown")
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
@@ -69,7 +68,8 @@ def read_cohort(settings: Settings) -> Cohort:
     """
     images, notes = _quality(settings.output_dir), []
     people = _people(settings)
-    images["site"], site_from = _sites(images, people, settings)
+    sites, site_from = sites_of(settings.bids_dir, images.stem.unique(), settings.site_column, people)
+    images["site"] = images.stem.map(sites)
     images["age"] = images.participant_id.map(lambda person: _age(people.get(person, {})))
     images["sex"] = images.participant_id.map(lambda person: _sex(people.get(person, {})))
     named = [name for name in dict.fromkeys(settings.keep) if name not in images]
@@ -125,19 +125,6 @@ def _people(settings: Settings) -> dict[str, dict[str, str]]:
     return {person: raw.get(person, {}) | own.get(person, {}) for person in {*raw, *own}}
 
 
-def _sites(images: pd.DataFrame, people: dict[str, dict[str, str]], settings: Settings) -> tuple[pd.Series | str, str]:
-    """Site of each image, and where it comes from."""
-    column = settings.site_column
-    named = images.participant_id.map(lambda person: _known(people.get(person, {}).get(column, "")))
-    if (named != "").any():
-        return named, f"column {column} of participants.tsv"
-    made_by = scanners(settings.bids_dir, images.stem.unique())
-    if any(made_by.values()):
-        return images.stem.map(made_by), "scanner in the sidecars of the scans (manufacturer, model, field strength)"
-    where = f"participants.tsv has no column {column}, and the sidecars of the scans name no scanner"
-    return settings.bids_dir.name, f"the dataset: {where}"
-
-
 def _main(kinds: pd.Series) -> str:
     """The kind of image that sites are compared by: the first reference's, in the space that most images have."""
     first = kinds[kinds.str.endswith("desc-harmonized")]
@@ -172,10 +159,6 @@ def _shapes(stored: dict[int, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({index: content.get("MaskShape", {}) for index, content in stored.items()}).T.astype(float)
 
 
-def _known(text: str) -> str:
-    return "" if text.strip().lower() in MISSING else text.strip()
-
-
 def _age(row: dict[str, str]) -> float:
     """In years; NaN where it is not known. BIDS allows `89+`."""
     text = _column(row, "age").removesuffix("+")
@@ -189,4 +172,4 @@ def _sex(row: dict[str, str]) -> str:
 
 def _column(row: dict[str, str], name: str) -> str:
     """Value of a column, however its name is capitalised."""
-    return next((_known(value) for key, value in row.items() if key.lower() == name), "")
+    return next((known(value) for key, value in row.items() if key.lower() == name), "")

@@ -64,6 +64,32 @@ def _strip(volume: np.ndarray, box: tuple[slice, ...], axis: int, columns: int, 
     return np.hstack([np.pad(p, ((0, 0), (free // 2, free - free // 2)), constant_values=fill) for p in pictures])
 
 
+def side_by_side(
+    volumes: dict[str, np.ndarray],
+    box: tuple[slice, ...],
+    limits: tuple[float, float],
+    cmap: str = "gray",
+    bar: str | None = None,
+    columns: int = 6,
+) -> str:
+    """The same axial slices of volumes on one grid of 1 mm, a row for each, with its name; `bar` as in `mosaic`."""
+    width, height = (box[axis].stop - box[axis].start for axis in (0, 1))
+    rows = len(volumes)
+    figure = Figure(figsize=(11, 11 * rows * height / (columns * width) + 0.1), facecolor="black")
+    axes = figure.subplots(rows, 1, squeeze=False, gridspec_kw={"hspace": 0.02})[:, 0]
+    for panel, (name, volume) in zip(axes, volumes.items(), strict=True):
+        strip = _strip(volume, box, 2, columns, width, fill=limits[0])
+        drawn = panel.imshow(strip, cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
+        panel.text(0.005, 0.95, name, color="white", transform=panel.transAxes, va="top", fontsize=11)
+        panel.axis("off")
+    figure.subplots_adjust(left=0.005, right=0.92 if bar else 0.995, top=0.995, bottom=0.005)
+    if bar:
+        colorbar = figure.colorbar(drawn, cax=figure.add_axes((0.93, 0.15, 0.012, 0.7)))
+        colorbar.set_label(bar, color="white")
+        colorbar.ax.tick_params(colors="white")
+    return encode(figure, "jpeg")
+
+
 def histograms(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
     """Densities by name, (positions, values); the reference dashed."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")

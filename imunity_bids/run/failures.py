@@ -8,20 +8,32 @@ from dataclasses import replace
 from typing import Any
 
 from imunity_bids.bids.inputs import check_twin
+from imunity_bids.bids.scan import T1w
 from imunity_bids.errors import OK, SOME_FAILED, DiskError, ImunityError
 from imunity_bids.image.conform import check_readable
-from imunity_bids.plan.crash import Failure, crash_file, read_crash, reference_crash_file, write_crash
+from imunity_bids.plan.crash import (
+    Failure,
+    crash_file,
+    person_crash_file,
+    read_crash,
+    reference_crash_file,
+    write_crash,
+)
 from imunity_bids.plan.plan import Plan, is_done
 from imunity_bids.settings import Settings
 
 
 def set_unreadable_aside(plan: Plan) -> tuple[Plan, list[Failure]]:
-    """Images whose file cannot be opened (broken links, data not fetched) fail before the workflow starts."""
+    """Images whose file cannot be opened (broken links, data not fetched) fail before the workflow starts.
+
+    With `--longitudinal` so do the other scans of the person.
+    """
     readable, failures = [], []
     for image in plan.images:
         try:
-            check_readable(image.path)
-            check_twin(image)
+            for scan in plan.visits(image) or (image,):
+                check_readable(scan.path)
+                check_twin(scan)
             readable.append(image)
         except ImunityError as error:
             write_crash(crash_file(plan, image), "reading", error)
@@ -36,7 +48,9 @@ def gather_failures(plan: Plan) -> list[Failure]:
         if (path := crash_file(plan, image)).is_file():
             failures.append(Failure(image, **read_crash(path)))
         elif not is_done(plan, image):
-            failures.append(Failure(image, **(_of_references(plan) or _unexplained(plan.settings))))
+            failures.append(
+                Failure(image, **(_of_references(plan) or _of_visits(plan, image) or _unexplained(plan.settings)))
+            )
     return failures
 
 
@@ -49,6 +63,18 @@ def _of_references(plan: Plan) -> dict[str, Any] | None:
             if path.is_file():
                 crash = read_crash(path)
                 return crash | {"message": f"its reference {reference.label} failed ({name}): {crash['message']}"}
+    return None
+
+
+def _of_visits(plan: Plan, image: T1w) -> dict[str, Any] | None:
+    """What the crash file of a scan with which it shares mask and affine says, or that of the space between them."""
+    files = [(visit.path.name, crash_file(plan, visit)) for visit in plan.visits(image)]
+    files += [("the space between its scans", person_crash_file(plan, image.subject))]
+    for name, path in files:
+        if path.is_file():
+            crash = read_crash(path)
+            hint = "leave it out (--session-label, --bids-filter-file) or run without --longitudinal"
+            return crash | {"message": f"--longitudinal: {name} failed: {crash['message']}; {hint}"}
     return None
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from imunity_bids.bids.description import DESCRIPTION, read_description
+from imunity_bids.bids.links import reference_folder
 from imunity_bids.bids.sidecars import APP
 from imunity_bids.errors import OutputImpossible, Usage
 from imunity_bids.settings import Settings
@@ -28,6 +29,11 @@ def check_folders(settings: Settings) -> None:
     """
     dataset, out = settings.bids_dir.resolve(), settings.output_dir.resolve()
     keep_apart("OUTPUT_DIR", out, dataset, except_below=dataset / "derivatives")
+    if reference := reference_folder(settings):
+        other, name = reference[1].resolve(), "--reference-dataset"
+        keep_apart("OUTPUT_DIR", out, other, except_below=other / "derivatives", name=name)
+        if settings.work_dir:
+            keep_apart("--work-dir", settings.work_dir.resolve(), other, except_below=out, name=name)
     _check_owner(out)
     if settings.bids_database_dir:
         keep_apart("--bids-database-dir", settings.bids_database_dir.resolve(), dataset, except_below=out)
@@ -73,8 +79,10 @@ def make_work_folder(folder: Path, clean: bool) -> None:
         raise OutputImpossible(f"--work-dir {folder} cannot be used: {error.strerror}") from error
 
 
-def keep_apart(option: str, folder: Path, dataset: Path, except_below: Path | None = None) -> None:
-    """Raise where a folder is the dataset, above it or in it; both paths are resolved.
+def keep_apart(
+    option: str, folder: Path, dataset: Path, except_below: Path | None = None, name: str = "BIDS_DIR"
+) -> None:
+    """Raise where a folder is the dataset, which the user gave as `name`, above it or in it; both paths are resolved.
 
     Raises
     ------
@@ -87,8 +95,8 @@ def keep_apart(option: str, folder: Path, dataset: Path, except_below: Path | No
     for true, relation in relations:
         if true:
             raise Usage(
-                f"{option} {folder} {relation} BIDS_DIR {dataset}; nothing is ever written into a source "
-                "dataset, name another folder (OUTPUT_DIR may be BIDS_DIR/derivatives/NAME)"
+                f"{option} {folder} {relation} {name} {dataset}; nothing is ever written into a source "
+                f"dataset, name another folder (OUTPUT_DIR may be {name}/derivatives/NAME)"
             )
 
 

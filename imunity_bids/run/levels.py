@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imunity_bids.bids.given import derivative_folders
+from imunity_bids.bids.links import linked_folders
 from imunity_bids.bids.outputs import anat_folder, remove_strays, write_text
+from imunity_bids.bids.scan import T1w
 from imunity_bids.bids.sidecars import BIDSIGNORE, dataset_links, write_dataset_files
 from imunity_bids.bids.tables import write_scans_table
 from imunity_bids.errors import OK, SOME_FAILED, InputMissing
@@ -21,6 +22,7 @@ from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports.methods import citation
 from imunity_bids.run.failures import exit_code, gather_failures, set_unreadable_aside
 from imunity_bids.run.folders import check_folders, make_output
+from imunity_bids.run.manifest import write_manifest
 from imunity_bids.run.scratch import scratch_folder
 from imunity_bids.settings import Settings
 
@@ -39,7 +41,7 @@ def participant_level(settings: Settings) -> int:
     if not settings.dry_run:
         make_output(settings)
     plan = make_plan(settings)
-    plan = replace(plan, settings=_share_out(settings, len(plan.images)))
+    plan = replace(plan, settings=settings.shared_out(len(plan.images)))
     if settings.dry_run:
         print(_listing(plan))
         return OK
@@ -55,7 +57,9 @@ def participant_level(settings: Settings) -> int:
                 at_work = replace(plan, settings=replace(plan.settings, work_dir=scratch))
                 failures, left = _run(at_work, keep=bool(settings.work_dir))
             unreported = _conclude(plan, failures, left, methods)
-    return exit_code(plan, failures) or (SOME_FAILED if unreported else OK)
+        code = exit_code(plan, failures) or (SOME_FAILED if unreported else OK)
+        write_manifest(plan, failures, unreported, code)
+    return code
 
 
 def group_level(settings: Settings) -> int:
@@ -69,12 +73,6 @@ def group_level(settings: Settings) -> int:
     cohort = write_group(settings)
     log.info("%d images in %s", len(cohort.images), settings.output_dir / "group.html")
     return OK
-
-
-def _share_out(settings: Settings, images: int) -> Settings:
-    """Threads per step, where the user did not say: all cores for one image, else one core for each of them."""
-    threads = settings.omp_nthreads or max(1, min(8, settings.nprocs // max(1, images)))
-    return replace(settings, omp_nthreads=min(threads, settings.nprocs))
 
 
 def _ready(settings: Settings) -> Settings:
@@ -129,8 +127,7 @@ def _prepare(plan: Plan, methods: str) -> None:
 
 
 def _links(settings: Settings) -> dict[str, str]:
-    folders = derivative_folders(settings.derivatives, settings.bids_dir, settings.output_dir)
-    return dataset_links(settings.output_dir, settings.bids_dir, folders)
+    return dataset_links(settings.output_dir, settings.bids_dir, linked_folders(settings))
 
 
 def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
@@ -149,8 +146,8 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
     size = len(plan.images) if settings.plugin_file else GROUP * processes if processes > 1 else 1
     plan, failures = set_unreadable_aside(plan)
     with Progress(len(plan.images)) as progress:
-        for start in range(0, len(plan.images), size):
-            group = replace(plan, images=plan.images[start : start + size])
+        for images, left in _groups(plan.images, size):
+            group = replace(plan, images=images)
             workflow = init_participants_wf(group)
             if settings.write_graph:
                 _draw(workflow, settings.logs / "workflow.dot")
@@ -159,8 +156,18 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
             if not keep:
                 shutil.rmtree(settings.scratch / workflow.name, ignore_errors=True)
             if failures and settings.stop_on_first_crash:
-                return failures, len(plan.images[start + size :])
+                return failures, left
     return failures, 0
+
+
+def _groups(images: tuple[T1w, ...], size: int) -> Iterator[tuple[tuple[T1w, ...], int]]:
+    """So many images at a time, and how many come after them; those of a person stay together, as they may share."""
+    while images:
+        end = size
+        while end < len(images) and images[end].subject == images[end - 1].subject:
+            end += 1
+        yield images[:end], len(images[end:])
+        images = images[end:]
 
 
 def _draw(workflow: Workflow, path: Path) -> None:
@@ -174,11 +181,13 @@ def _draw(workflow: Workflow, path: Path) -> None:
 def _conclude(plan: Plan, failures: list[Failure], left: int, methods: str) -> list[str]:
     """Tables, reports, one line for every failure, and what was done; returns whose report could not be written."""
     from imunity_bids.reports.participant import write_reports
+    from imunity_bids.reports.visits import write_visits
 
     images, out = [*plan.images, *plan.done], plan.settings.output_dir
     for anat, person in sorted({(anat_folder(out, image), image.person) for image in images}):
         write_scans_table(anat, person, COLUMNS)
     unreported = write_reports(plan, images, {f.image.stem: f for f in failures}, methods)
+    unreported += write_visits(plan, {failure.image.stem for failure in failures})
     write_dataset_files(out, _links(plan.settings), citation(methods))
     for failure in failures:
         log.error("%s failed (%s, code %d): %s", failure.image.path, failure.step, failure.code, failure.message)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imunity_bids.errors import InputMissing
 from imunity_bids.plan.plan import Plan
 from imunity_bids.settings import Settings
 
+APP_GB = 1.5  # the process that hands out the steps, and room for files
 TEMPLATES = Path(__file__).parents[1] / "data" / "slurm"
 
 
@@ -26,7 +29,7 @@ class Cluster:
     read_only: tuple[Path, ...] = ()  # what the options name
     max_jobs: int | None = None
     cpus: int = 2
-    mem_gb: int = 8
+    mem_gb: int | None = None  # None: what the largest of the images needs
     time: str = "02:00:00"
     gpu: bool = False
     sbatch: tuple[str, ...] = ()
@@ -58,7 +61,7 @@ def write_scripts(plan: Plan, cluster: Cluster, options: list[str]) -> Path:
         "dataset": shlex.join([str(settings.bids_dir), str(settings.output_dir)]),
         "max_jobs": cluster.max_jobs,
         "cpus": cluster.cpus,
-        "mem_gb": cluster.mem_gb,
+        "mem_gb": cluster.mem_gb or memory_gb(plan, cluster.cpus),
         "time": cluster.time,
         "sbatch": [*cluster.sbatch, *(["--gpus=1"] if cluster.gpu else [])],
         "options": shlex.join(options),
@@ -67,6 +70,21 @@ def write_scripts(plan: Plan, cluster: Cluster, options: list[str]) -> Path:
     for name in ("array.sh", "check.sh", "submit.sh"):
         (cluster.folder / name).write_text(environment.get_template(name).render(values))
     return cluster.folder / "submit.sh"
+
+
+def memory_gb(plan: Plan, cpus: int) -> int:
+    """Memory of a task: what the app itself needs, and as often as it works on images at once the largest one's need.
+
+    The participant with most images decides how many that are, and scans of references count, too.
+    """
+    from imunity_bids.workflows.nodes import image_gb, visits_gb
+
+    scans = (*plan.images, *(scan for reference in plan.references for scan in reference.images))
+    needs = [image_gb(scan.path) for scan in scans]
+    needs += [visits_gb(visit.path for visit in visits) for image in plan.images if (visits := plan.visits(image))]
+    most = max(Counter(image.subject for image in plan.images).values())
+    threads = replace(plan.settings, nprocs=cpus).shared_out(most).omp_nthreads or 1
+    return math.ceil(APP_GB + max(needs) * min(most, cpus // threads))
 
 
 def submit(script: Path) -> int:

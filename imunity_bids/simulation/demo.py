@@ -53,8 +53,16 @@ def make_dataset(folder: Path, seed: int = 1) -> Path:
         {"Name": NAME, "BIDSVersion": "1.11.0", "DatasetType": "raw", "License": "CC0"},
     )
     write_text(folder / "README.md", "Heads made by imunity-demo from the ICBM template; nobody was scanned.\n")
-    write_text(folder / "participants.tsv", "participant_id\tsite\nsub-01\tA\nsub-02\tA\nsub-03\tB\n")
+    write_tables(folder)
     return folder
+
+
+def write_tables(folder: Path) -> None:
+    """The site of each session, since one person was at both."""
+    write_text(folder / "participants.tsv", "participant_id\nsub-01\nsub-02\nsub-03\n")
+    for subject in dict(VISITS):
+        rows = "".join(f"ses-{site}\t{site}\n" for visitor, site in VISITS if visitor == subject)
+        write_text(folder / f"sub-{subject}" / f"sub-{subject}_sessions.tsv", f"session_id\tsite\n{rows}")
 
 
 def template_head() -> tuple[np.ndarray, np.ndarray]:

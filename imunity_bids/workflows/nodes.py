@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +13,19 @@ from nipype import Node
 from imunity_bids import version
 from imunity_bids.settings import Settings
 
+# What a step takes at its peak: its process, and so many times the image as float32 (benchmarks/memory.py), in GB.
+STEP_GB = {
+    "conform": (0.4, 3),
+    "brain": (0.6, 8),
+    "register": (1.0, 10),
+    "bias": (0.6, 16),
+    "stripe": (0.7, 0),
+    "write": (0.5, 5),
+    "reference": (1.5, 0),
+    "harmonize": (1.7, 0),
+    "finish": (0.7, 9),
+}
+VISITS_GB = (1.0, 12)  # of the space between scans of one person, of which all are in memory
 TYPICAL_GB = 0.036  # float32 voxels of a head of 1 mm, where a header cannot be read
 
 
@@ -28,6 +43,29 @@ def make_node(interface: object, name: str, settings: Settings, mem_gb: float, d
     node.inputs.threads = settings.omp_nthreads
     node.inputs.depends_on = f"{version()} {depends_on}"
     return node
+
+
+def node_name(text: str) -> str:
+    """Letters, digits and underscores only."""
+    return re.sub(r"\W", "_", text.replace("+", "_plus_"))
+
+
+def step_gb(step: str, size: float) -> float:
+    """Memory of a step of `STEP_GB` for an image of `size` GB."""
+    process, times = STEP_GB[step]
+    return process + times * size
+
+
+def image_gb(path: Path) -> float:
+    """Memory of the step that takes most, for an image."""
+    size = volume_gb(path)
+    return max(step_gb(step, size) for step in STEP_GB)
+
+
+def visits_gb(paths: Iterable[Path]) -> float:
+    """Memory of the step that finds the space between scans of one person."""
+    process, times = VISITS_GB
+    return process + times * sum(map(volume_gb, paths))
 
 
 def volume_gb(path: Path) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from imunity_bids.plan.crash import crash_file, reference_crash_file
 from imunity_bids.plan.parameters import model
 from imunity_bids.plan.plan import Plan
 from imunity_bids.plan.requests import ReferenceRequest
-from imunity_bids.workflows.nodes import make_node, volume_gb
+from imunity_bids.workflows.nodes import make_node, node_name, step_gb, volume_gb
 from imunity_bids.workflows.preprocess import init_preprocess_wf, preprocessing_text
+from imunity_bids.workflows.visits import add_visits
 
 
 def init_participants_wf(plan: Plan) -> Workflow:
@@ -29,18 +29,26 @@ def init_participants_wf(plan: Plan) -> Workflow:
     None to connect to: the plan names the images, and the results are files of the derivative dataset.
     """
     workflow = Workflow("imunity_wf", base_dir=str(plan.settings.scratch))
-    preprocessed: dict[Path, Workflow] = {}
+    alone: dict[Path, Workflow] = {}
+    together: dict[Path, Workflow] = {}
 
     def preprocess(image: T1w) -> Workflow:
-        if image.path not in preprocessed:
-            name = _node_name(image.stem) + "_" + digest(str(image.path))[:6]
-            preprocessed[image.path] = init_preprocess_wf(image, plan, crash_file(plan, image), name)
-            workflow.add_nodes([preprocessed[image.path]])
-        return preprocessed[image.path]
+        """By itself, as every scan of a reference is: whoever else is in the run, the reference stays the same."""
+        if image.path not in alone:
+            name = node_name(image.stem) + "_" + digest(str(image.path))[:6]
+            alone[image.path] = init_preprocess_wf(image, plan, crash_file(plan, image), name)
+            workflow.add_nodes([alone[image.path]])
+        return alone[image.path]
+
+    def preprocess_with_visits(image: T1w) -> Workflow:
+        if image.path not in together:
+            together.update(add_visits(plan, plan.visits(image), workflow))
+        return together[image.path]
 
     encoded = {r.label: _reference(plan, r, workflow, preprocess) for r in plan.references if r.images}
     for image in plan.images:
-        _add_image(plan, image, workflow, preprocess(image), encoded)
+        own = preprocess_with_visits if plan.visits(image) else preprocess
+        _add_image(plan, image, workflow, own(image), encoded)
     return workflow
 
 
@@ -49,10 +57,10 @@ def _add_image(
 ) -> None:
     """Write what is preprocessed; for every reference harmonize and write."""
     settings, size = plan.settings, volume_gb(image.path)
-    name, common = _node_name(image.stem), _common(plan, image)
+    name, common = node_name(image.stem), _common(plan, image)
     fingerprint = sha256(image.path)
     write = make_node(
-        WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, 0.5 + 5 * size
+        WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, step_gb("write", size)
     )
     for output, target in (
         ("conformed", "native_image"),
@@ -70,7 +78,7 @@ def _add_image(
     ):
         workflow.connect(preprocess, f"outputs.{output}", write, target)
     for reference in plan.references:
-        label = _node_name(reference.label)
+        label = node_name(reference.label)
         harmonize = make_node(
             Harmonize(
                 model=str(plan.bundle),
@@ -83,7 +91,7 @@ def _add_image(
             ),
             f"harmonize_{name}_to_{label}",
             settings,
-            1.7,
+            step_gb("harmonize", size),
             depends_on=digest(model(plan.card)),
         )
         finish = make_node(
@@ -91,12 +99,12 @@ def _add_image(
                 **common,
                 description=plan.description(reference),
                 native_space=plan.native,
-                provenance=_provenance(plan, fingerprint, reference),
+                provenance=_provenance(plan, image, fingerprint, reference),
                 parameters=plan.parameters(image, fingerprint, reference),
             ),
             f"finish_{name}_to_{label}",
             settings,
-            0.7 + 9 * size,
+            step_gb("finish", size),
         )
         _give_reference(workflow, encoded.get(reference.label), reference, harmonize)
         for output, node, target in (
@@ -128,7 +136,7 @@ def _common(plan: Plan, image: T1w) -> dict[str, Any]:
         "output_dir": str(plan.settings.output_dir),
         "template": plan.settings.template,
         "crash_file": str(crash_file(plan, image)),
-        "given": [given.uri for given in image.given],
+        "given": [given.uri for given in (*image.given, *(v for v in plan.visits(image) if v != image))],
         "lesions": [lesion.uri for lesion in image.lesions],
     }
 
@@ -161,21 +169,21 @@ def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, prep
             cache=str(cache),
             crash_file=str(reference_crash_file(plan, reference)),
         ),
-        f"reference_{_node_name(reference.label)}",
+        f"reference_{node_name(reference.label)}",
         settings,
-        1.5,
+        step_gb("reference", 0),
         depends_on=digest(model(plan.card)),
     )
     for output, target in (("outputs.striped", "in_files"), ("outputs.template_seen", "masks")):
-        merge = Node(Merge(len(reference.images)), name=f"merge_{target}_{_node_name(reference.label)}")
+        merge = Node(Merge(len(reference.images)), name=f"merge_{target}_{node_name(reference.label)}")
         for index, image in enumerate(reference.images, start=1):
             workflow.connect(preprocess(image), output, merge, f"in{index}")
         workflow.connect(merge, "out", encode, target)
     return encode
 
 
-def _provenance(plan: Plan, fingerprint: str, reference: ReferenceRequest) -> dict[str, Any]:
-    hashes = plan.card["sha256"]
+def _provenance(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRequest) -> dict[str, Any]:
+    hashes, visits = plan.card["sha256"], plan.visits(image)
     return {
         "Bundle": {
             "Name": plan.card["name"],
@@ -190,6 +198,7 @@ def _provenance(plan: Plan, fingerprint: str, reference: ReferenceRequest) -> di
         "ReferenceScans": reference.scans,
         "Template": plan.settings.template,
         "Registration": plan.settings.registration,
+        **({"SharedSpace": [visit.uri for visit in visits]} if visits else {}),
     }
 
 
@@ -221,7 +230,3 @@ _HOW = {
     "paper": "each model painted every slice from the code of its anatomy and the code of the reference's contrast. "
     "The uncertainty is the standard deviation of the three axes.",
 }
-
-
-def _node_name(text: str) -> str:
-    return re.sub(r"\W", "_", text.replace("+", "_plus_"))

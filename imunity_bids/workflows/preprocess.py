@@ -9,10 +9,11 @@ from nipype import Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
 
 from imunity_bids.bids.scan import T1w
-from imunity_bids.hashes import sha256
-from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, Register, WhiteStripe
+from imunity_bids.interfaces.preprocess import CorrectBias, Register, WhiteStripe
+from imunity_bids.interfaces.visits import PlaceVisit
 from imunity_bids.plan.plan import Plan
-from imunity_bids.workflows.nodes import make_node, volume_gb
+from imunity_bids.workflows.extraction import HEAD, connect_head, init_extraction_wf
+from imunity_bids.workflows.nodes import make_node, step_gb, volume_gb
 
 OUTPUTS = (
     "conformed", "native_mask", "native_t1w", "field", "template_mask", "template_seen", "striped",
@@ -28,6 +29,10 @@ _EXTRACTION = {
 }
 
 _N4 = "Intensity non-uniformity was corrected with N4 (Tustison et al. 2010)."
+_VISITS = (
+    " All scans of a person went through one space midway between them (rigid registration to their mean; Reuter et "
+    "al. 2012) and share one brain mask and one transform from there to the template."
+)
 _FIELD = {
     "white-matter": (
         "Intensity non-uniformity was corrected by a smooth field through white matter, which a model of tissues and "
@@ -39,12 +44,13 @@ _FIELD = {
 }
 
 
-def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> Workflow:
+def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str, together: bool = False) -> Workflow:
     """Conform, brain extraction, registration, bias field, white stripe.
 
     Inputs
     ------
-    The raw image is set when the workflow is built; there is no node to connect to.
+    The raw image is set when the workflow is built; there is no node to connect to, unless the scan shares its space
+    with others (`together`): then `workflows.visits` connects the nodes `head` and `register`, and the mask is shared.
 
     Outputs (of the node `outputs`)
     -------------------------------
@@ -59,64 +65,38 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
         the white-matter peak.
     """
     settings, size = plan.settings, volume_gb(image.path)
-    conform = make_node(Conform(in_file=str(image.path)), "conform", settings, 0.4 + 3 * size)
-    brain = make_node(
-        ExtractBrain(
-            method=settings.skull_strip,
-            border=settings.brain_border,
-            model=str(settings.brain_model or ""),
-            synthstrip_model=str(settings.synthstrip_model or ""),
-            device=settings.device,
-            use_gpu=settings.device.startswith("cuda"),
-        ),
-        "brain",
-        settings,
-        0.6 + 8 * size,
-        depends_on=plan.preprocessing["brain_weights"],
-    )
-    if image.brain_mask:
-        brain.inputs.given, brain.inputs.given_uri = str(image.brain_mask.path), image.brain_mask.uri
-        brain.inputs.depends_on += f" {sha256(image.brain_mask.path)}"
-    brain.inputs.lesions = [str(lesion.path) for lesion in image.lesions]
-    brain.inputs.lesion_uris = [lesion.uri for lesion in image.lesions]
-    brain.inputs.depends_on += "".join(f" {sha256(lesion.path)}" for lesion in image.lesions)
+    head = Node(IdentityInterface(list(HEAD)), name="head")
+    alone = Register(template=settings.template, kind=settings.registration, seed=settings.random_seed)
     register = make_node(
-        Register(template=settings.template, kind=settings.registration, seed=settings.random_seed),
+        PlaceVisit(template=settings.template) if together else alone,
         "register",
         settings,
-        1.0 + 10 * size,
+        step_gb("register", size),
         depends_on=plan.preprocessing["template_sha256"],
     )
     known = {"depends_on": plan.preprocessing["template_sha256"]}
     correct = CorrectBias(template=settings.template, method=settings.bias_correction)
-    bias = make_node(correct, "bias", settings, 0.6 + 16 * size, **known)
-    stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, 0.7, **known)
+    bias = make_node(correct, "bias", settings, step_gb("bias", size), **known)
+    stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, step_gb("stripe", size), **known)
+    masked, names = (register, ("native_mask", "native_seen")) if together else (head, ("mask", "seen"))
     outputs = Node(IdentityInterface(list(OUTPUTS)), name="outputs")
-    for step in (conform, brain, register, bias, stripe):
+    for step in (register, bias, stripe):
         step.inputs.crash_file = str(crash_file)
 
     workflow = Workflow(name)
+    if not together:
+        connect_head(workflow, init_extraction_wf(image, plan, crash_file, f"{name}_head"), head)
     workflow.connect(
         [
-            (conform, brain, [("out_file", "in_file")]),
-            (conform, register, [("out_file", "in_file")]),
-            (brain, register, [("out_file", "mask"), ("seen", "seen")]),
-            (conform, bias, [("out_file", "in_file")]),
-            (brain, bias, [("out_file", "mask"), ("seen", "seen")]),
-            (
-                register,
-                bias,
-                [
-                    ("mask", "template_mask"),
-                    ("forward", "forward"),
-                    ("backward", "backward"),
-                    ("overlap", "overlap"),
-                ],
-            ),
+            (head, register, [("conformed", "in_file"), ("mask", "mask"), ("seen", "seen")]),
+            (head, bias, [("conformed", "in_file")]),
+            (masked, bias, [(names[0], "mask"), (names[1], "seen")]),
+            (register, bias, [("mask", "template_mask")]),
+            (register, bias, [(name, name) for name in ("forward", "backward", "overlap")]),
             (bias, stripe, [("moved", "in_file")]),
             (register, stripe, [("mask", "mask"), ("seen", "seen")]),
-            (conform, outputs, [("out_file", "conformed"), ("info", "conform_info")]),
-            (brain, outputs, [("out_file", "native_mask"), ("info", "brain_info")]),
+            (head, outputs, [(name, name) for name in ("conformed", "conform_info", "brain_info")]),
+            (masked, outputs, [(names[0], "native_mask")]),
             (bias, outputs, [("out_file", "native_t1w"), ("field", "field"), ("info", "bias_info")]),
             (
                 register,
@@ -142,8 +122,9 @@ def preprocessing_text(plan: Plan) -> str:
         f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}"
         f"{_given_text(plan)}; "
         f"it was registered to {settings.template} with ANTs ({settings.registration}; antspyx "
-        f"{metadata.version('antspyx')}). {_FIELD[settings.bias_correction]} Intensities were normalised by the "
-        "white-matter peak (white stripe; Shinohara et al. 2014), found where the template has white matter, placed at "
+        f"{metadata.version('antspyx')}).{_VISITS * bool(plan.together)} {_FIELD[settings.bias_correction]} "
+        "Intensities were normalised by the white-matter peak (white stripe; Shinohara et al. 2014), found where the "
+        "template has white matter, placed at "
         "0.7."
     )
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from imunity_bids.bids.given import derivative_folders, with_given
+from imunity_bids.bids.given import with_given
+from imunity_bids.bids.links import derivative_folders, reference_folder
 from imunity_bids.bids.scan import T1w
 from imunity_bids.errors import InputMissing, Usage
+from imunity_bids.settings import Settings
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -82,3 +84,27 @@ def test_folders_and_their_names(tmp_path: Path) -> None:
             folders(*specs)
     with pytest.raises(InputMissing, match="no such folder"):
         folders(f"{tmp_path}/z")
+
+
+def test_the_dataset_of_references(tmp_path: Path) -> None:
+    for name in ("bids", "out", "x", "other x"):
+        (tmp_path / name).mkdir()
+
+    def named(spec: str, *derivatives: str) -> tuple[str, Path] | None:
+        return reference_folder(
+            Settings(tmp_path / "bids", tmp_path / "out", reference_dataset=spec, derivatives=derivatives)
+        )
+
+    assert named("") is None
+    assert named(f"{tmp_path}/x") == ("x", tmp_path / "x")
+    assert named(f"x={tmp_path}/other x") == ("x", tmp_path / "other x")
+    for words, *specs in (
+        ("BIDS_DIR", f"{tmp_path}/bids"),
+        ("OUTPUT_DIR", f"{tmp_path}/out"),
+        ("another name", f"raw={tmp_path}/x"),
+        ("of --derivatives is called x", f"{tmp_path}/x", f"x={tmp_path}/other x"),
+    ):
+        with pytest.raises(Usage, match=words):
+            named(*specs)
+    with pytest.raises(InputMissing, match=r"--reference-dataset .*absent: no such folder"):
+        named(f"{tmp_path}/absent")

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from imunity_bids.bids.inputs import T1w, check_dataset, find_t1w, participants_of_site
+from imunity_bids.bids.inputs import T1w, check_dataset, find_t1w
 from imunity_bids.bids.outputs import (
     TEMPORARY,
     derivative,
@@ -137,6 +137,14 @@ def test_filters(dataset: Path, tmp_path: Path) -> None:
         find_t1w(dataset, filter_file=chosen)
 
 
+def test_who_is_left_out(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert stems(find_t1w(dataset, excluded=("01",))) == ["sub-02"]
+    assert stems(find_t1w(dataset, ("02", "01"), excluded=("01", "77"))) == ["sub-02"]
+    assert "--exclude-participant-label 77" in caplog.text
+    with pytest.raises(NothingSelected, match="leaves no participant"):
+        find_t1w(dataset, ("01",), excluded=("01",))
+
+
 def test_what_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(InputMissing):
         check_dataset(tmp_path / "absent", False)
@@ -150,11 +158,3 @@ def test_what_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(NotBids, match="no dataset_description"):
         check_dataset(dataset, False)
     check_dataset(dataset, True)
-
-
-def test_participants_of_a_site(dataset: Path) -> None:
-    assert participants_of_site(dataset, "centre", "B") == ["02"]
-    with pytest.raises(Usage, match="no column site"):
-        participants_of_site(dataset, "site", "B")
-    with pytest.raises(NothingSelected, match="there are"):
-        participants_of_site(dataset, "centre", "C")

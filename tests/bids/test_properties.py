@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imunity_bids.bids.inputs import T1w, find_t1w, participants_of_site
+from imunity_bids.bids.inputs import T1w, find_t1w
 from imunity_bids.bids.outputs import derivative, sidecar_of, transform_path
 from imunity_bids.bids.sidecars import write_dataset_files
+from imunity_bids.bids.sites import scans_of_site
 from imunity_bids.errors import NothingSelected
 
 LABELS = st.text("abcdefXYZ0189+", min_size=1, max_size=6)
@@ -173,7 +174,7 @@ def test_any_path_will_do(folder: str) -> None:
         assert image.path == root / "sub-a+b" / "ses-1" / "anat" / name
         assert image.path.is_file()
         assert image.uri == f"bids:raw:sub-a+b/ses-1/anat/{name}"
-        assert participants_of_site(root, "site", "École") == ["a+b"]
+        assert scans_of_site([image], root, "site", "École") == [image]
         out = root.with_name("out")
         write_dataset_files(out, {"raw": root.as_uri()}, "é")
         links = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["DatasetLinks"]

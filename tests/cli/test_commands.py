@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from imunity_bids.cli import demo, evaluate, harmonize, predict, run, slurm, train
+from imunity_bids.cli import demo, evaluate, fetch, harmonize, predict, run, slurm, train
 from imunity_bids.cli.parser import build_parser, parse
 from imunity_bids.errors import UnknownLevel, Usage
 
 HEAVY = ("torch", "ants", "nipype", "bids", "nibabel", "numpy", "scipy", "pandas", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["run", "train", "evaluate", "demo", "parser", "predict", "slurm", "harmonize"])
+@pytest.mark.parametrize(
+    "module", ["run", "train", "evaluate", "demo", "parser", "predict", "slurm", "fetch", "harmonize"]
+)
 def test_help_needs_nothing_heavy(module: str) -> None:
     code = f"import sys, imunity_bids.cli.{module} as m; print([n for n in {HEAVY} if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
-    "command", [run.main, train.main, evaluate.main, demo.main, predict.main, slurm.main, harmonize.main]
+    "command", [run.main, train.main, evaluate.main, demo.main, predict.main, slurm.main, fetch.main, harmonize.main]
 )
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version(command, option: str, capsys: pytest.CaptureFixture) -> None:

@@ -66,6 +66,32 @@ def test_one_task_per_participant_in_the_container(dataset: Path, cluster: Path)
     assert calls == ["--parsable array.sh", "--parsable --dependency=afterany:7 check.sh 7"]
 
 
+def test_memory_follows_the_largest_image_and_how_many_are_worked_on_at_once(dataset: Path, cluster: Path) -> None:
+    """Images of one person are worked on side by side, as cores allow; a scan of the reference counts, too."""
+
+    def memory(*options: str) -> int:
+        call = [str(dataset), str(cluster / "out"), "--script-dir", str(cluster / "s"), *options]
+        assert main([*call, "--template", "MNI152NLin2009aSym"]) == 0
+        (line,) = [text for text in (cluster / "s" / "array.sh").read_text().splitlines() if "--mem=" in text]
+        return int(line.partition("=")[2].removesuffix("G"))
+
+    def scan(name: str, size: tuple[int, int, int]) -> None:
+        path = dataset / name.split("_")[0] / "anat" / f"{name}_T1w.nii.gz"
+        nib.Nifti1Image(np.zeros(size, np.uint8), np.eye(4)).to_filename(path)
+
+    assert memory() == 4  # 1.5 GB, and 1.7 GB of the models, which do not depend on the image
+    assert memory("--task-mem-gb", "9") == 9
+    scan("sub-02_run-2", (4, 4, 4))
+    assert memory("--cpus", "1") == 4
+    assert memory("--cpus", "4") == 5  # two processes
+    scan("sub-03", (512, 512, 300))  # 0.29 GB as float32: 0.6 + 16 times that for the bias field
+    assert memory("--cpus", "1") == 7
+    assert memory("--cpus", "1", "--participant-label", "01") == 4
+    assert memory("--cpus", "1", "--participant-label", "01", "--reference", "sub-03") == 7
+    scan("sub-03_run-2", (512, 512, 300))  # and with it in memory at once: 1.0 + 12 times both
+    assert memory("--cpus", "1", "--longitudinal") == 10
+
+
 def test_scripts_are_bash(dataset: Path, cluster: Path) -> None:
     call = [str(dataset), str(cluster / "o'ut"), "--script-dir", str(cluster / "s"), "--sbatch=--partition=x"]
     assert main([*call, "--template", "MNI152NLin2009aSym"]) == 0

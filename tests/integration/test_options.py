@@ -76,6 +76,12 @@ def log(out: Path) -> str:
     return newest.read_text()
 
 
+def manifest(out: Path) -> dict[str, Any]:
+    """What the last run says that it did."""
+    newest = max((out / "logs").glob("imunity_*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return json.loads(newest.read_text())
+
+
 def times(out: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in out.glob("sub-*/**/*.nii.gz")}
 
@@ -316,6 +322,7 @@ def test_processes_threads_and_a_work_folder_that_is_cleaned(
     assert imunity(dataset, out, *call, "--reports-only") == 0
     assert "2 processes of 2 threads" in log(out)
     assert "0 images done, 0 failed, 1 not begun" in log(out)
+    assert [entry["Outcome"] for entry in manifest(out)["Images"]] == ["not begun"]
     (work / "leftover").touch()
     assert imunity(dataset, out, *call, "--reports-only") == 0
     assert (work / "leftover").exists()
@@ -337,6 +344,7 @@ def test_force_does_again_what_is_done(
     before = times(copied)
     assert imunity(dataset, copied, *call) == 0
     assert times(copied) == before
+    assert [entry["Outcome"] for entry in manifest(copied)["Images"]] == ["done before"]
     assert imunity(dataset, copied, *call, "--force") == 0
     kept = {name for name, time in times(copied).items() if time == before[name]}
     assert {Path(name).name.partition("desc-")[2] for name in kept} == {

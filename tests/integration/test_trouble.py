@@ -179,3 +179,27 @@ def test_why_a_reference_failed_is_said_with_its_code(
     assert "truncated" in read_crash(crash)["message"]
     assert "its reference" in (tmp_path / "out" / "sub-good.html").read_text()
     assert "truncated" in (tmp_path / "out" / "sub-good.html").read_text()
+
+
+def test_the_manifest_says_what_became_of_every_image(run: tuple[Path, int, str], dataset: Path) -> None:
+    """For a workflow manager: codes, reasons, and outputs that are there."""
+    out, code, messages = run
+    (path,) = out.glob("logs/imunity_*.json")
+    told = json.loads(path.read_text())
+    assert str(path) in messages
+    assert (told["ExitCode"], told["BIDSDir"], told["ReportsFailed"]) == (code, str(dataset), [])
+    assert (out / told["Options"]).is_file() and (out / told["Log"]).is_file()
+    assert [reference["Label"] for reference in told["References"]] == ["default", "A"]
+    images = {entry["Input"].split("/")[0]: entry for entry in told["Images"]}
+    outcomes = {name.removeprefix("sub-"): entry["Outcome"] for name, entry in images.items()}
+    assert outcomes == {"good": "done", "killed": "failed", "parts": "done", "twin": "done", "unlike": "failed"}
+    assert images["sub-unlike"]["ExitCode"] == 65
+    assert "lie side by side" in images["sub-unlike"]["Reason"]
+    assert (out / images["sub-killed"]["CrashFile"]).is_file()
+    good = images["sub-good"]
+    assert all((out / name).is_file() for name in (*good["Outputs"], good["Report"]))
+    record = json.loads(Path(str(harmonized(out, "sub-good")).replace(".nii.gz", ".json")).read_text())
+    made = good["Harmonized"]["harmonized"]
+    assert made["ParametersHash"] == record["Harmonization"]["ParametersHash"]
+    assert made["Verdict"] == record["QualityControl"]["verdict"]
+    assert set(good["Harmonized"]) == {"harmonized", "harmonized+A"}

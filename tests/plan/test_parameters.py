@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from imunity_bids.models.card import read_card, reference_hashes
 from imunity_bids.plan import parameters, plan
 from imunity_bids.plan.parameters import parameters_hash, precision_serves, preprocessing
 from imunity_bids.plan.plan import Plan, is_done, make_plan
+from imunity_bids.run.failures import set_unreadable_aside
 from imunity_bids.settings import Settings
 
 
@@ -219,6 +221,37 @@ def test_every_file_must_be_there(settings: Settings) -> None:
         assert not is_done(made, image), path
         path.write_text(content)
     assert is_done(made, image)
+
+
+def test_scans_that_share_a_space_depend_on_each_other(settings: Settings) -> None:
+    """A new scan of the person moves the middle; one scan alone has nothing to share."""
+    write_all(make_plan(settings))
+    longitudinal = replace(settings, longitudinal=True)
+    assert not is_redone(longitudinal)
+    first = settings.bids_dir / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    second = first.with_name("sub-01_run-2_T1w.nii.gz")
+    shutil.copyfile(first, second)
+    assert [image.stem for image in make_plan(settings).images] == ["sub-01_run-2"]
+    made = make_plan(longitudinal)
+    assert [image.stem for image in made.images] == ["sub-01", "sub-01_run-2"]
+    hashes = {str(made.parameters(image, "", made.references[0])) for image in made.images}
+    assert len(hashes) == 1  # but for the scan itself, the same decides both
+    nib.Nifti1Image(np.zeros((8, 8, 8), np.float32), np.eye(4)).to_filename(second)
+    again = make_plan(longitudinal)
+    assert str(again.parameters(again.images[0], "", again.references[0])) not in hashes
+    assert pickle.loads(pickle.dumps(again)).together == again.together  # reports are written in processes of their own
+
+
+def test_a_scan_that_cannot_be_read_takes_those_that_share_its_space_along(settings: Settings) -> None:
+    link = settings.bids_dir / "sub-01" / "anat" / "sub-01_run-2_T1w.nii.gz"
+    link.symlink_to("nowhere")
+    settings.logs.mkdir(parents=True)
+    left, failures = set_unreadable_aside(make_plan(replace(settings, longitudinal=True)))
+    assert not left.images
+    assert {failure.image.stem for failure in failures} == {"sub-01", "sub-01_run-2"}
+    assert all("run-2_T1w.nii.gz does not exist" in failure.message for failure in failures)
+    left, failures = set_unreadable_aside(make_plan(settings))
+    assert [image.stem for image in left.images] == ["sub-01"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"Harmonization": {}}'])

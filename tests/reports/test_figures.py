@@ -45,6 +45,15 @@ def test_the_outline_of_the_mask_is_drawn(ball: np.ndarray) -> None:
     assert 0.001 < red.mean() < 0.05  # lines, not areas
 
 
+def test_scans_are_drawn_in_a_row_each(ball: np.ndarray) -> None:
+    box = figures.mask_box(ball)
+    picture = decoded(figures.side_by_side({"first": ball * 1.0, "second": ball * 0.0}, box, (0, 1)))
+    upper, lower = np.array_split(picture.mean(axis=2), 2)
+    # discs of a ball of radius 20 in a box of 48: π (20² - z²) / 48² at z of ±18, ±11 and ±4; of the dark one its name
+    assert (upper > 128).mean() == pytest.approx(0.335, abs=0.03)
+    assert 0 < (lower > 128).mean() < 0.02
+
+
 def test_a_colour_bar_has_a_label(ball: np.ndarray) -> None:
     box = figures.mask_box(ball)
     bare, labelled = (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from imunity_bids.simulation.demo import SCANNERS, TISSUES, scan, warp
+from imunity_bids.bids.participants import read_participants
+from imunity_bids.bids.sites import named_sites
+from imunity_bids.simulation.demo import SCANNERS, TISSUES, VISITS, scan, warp, write_tables
 
 PLAIN = replace(SCANNERS[0], bias=0.0, noise=0.0, gain=1000.0)
 
@@ -53,3 +56,10 @@ def test_a_person_is_the_same_for_the_same_seed_and_differs_for_another(block: n
     # A deformation of a few mm and 5 %: volumes stay of the same order.
     assert first[TISSUES.index("white")].sum() == pytest.approx(block[TISSUES.index("white")].sum(), rel=0.5)
     assert first.min() >= 0 and first.max() <= 1
+
+
+def test_the_person_on_both_scanners_is_of_both_sites(tmp_path: Path) -> None:
+    write_tables(tmp_path)
+    stems = {f"sub-{subject}_ses-{site}": site for subject, site in VISITS}
+    assert named_sites(tmp_path, stems, "site", read_participants(tmp_path)) == stems
+    assert sum(stem.startswith("sub-02") for stem in stems) == 2

@@ -166,3 +166,17 @@ def test_building_a_workflow_writes_nothing(plan: Plan, tmp_path: Path, walk: Ca
 @pytest.fixture
 def walk() -> Callable[[Path], set[Path]]:
     return lambda folder: set(folder.rglob("*"))
+
+
+def test_scans_of_one_person_meet_before_they_are_registered(plan: Plan) -> None:
+    """As a graph without circles; the reference, one of the two, is preprocessed by itself, too."""
+    first, second = (replace(image, entities=(("sub", "01"), ("ses", str(n)))) for n, image in enumerate(plan.images))
+    shared = replace(plan, images=(first, second), together=(first, second))
+    found = steps(shared)
+    assert [len(of(kind, found)) for kind in ("FindMidSpace", "PlaceVisit", "Register", "Conform")] == [1, 2, 1, 3]
+    graph = init_participants_wf(shared)._create_flat_graph()
+    (meet,) = (node for node in graph if type(node.interface).__name__ == "FindMidSpace")
+    assert {type(node.interface).__name__ for node in graph.successors(meet)} == {"PlaceVisit"}
+    assert sorted(node.inputs.index for node in of("PlaceVisit", found)) == [0, 1]
+    assert "midway between them" in methods_text(shared)
+    assert "midway between them" not in methods_text(plan)

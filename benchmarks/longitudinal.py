@@ -1,0 +1,163 @@
+"""Growth of the ventricles between two scans of one simulated person: with `--longitudinal`, and cross-sectionally.
+
+python benchmarks/longitudinal.py OUT [--growth 0.02] [--scanners A A] [--mm 2]
+
+The tissue maps of the demo's person are deformed smoothly around the ventricles until these are larger by the growth;
+both heads are moved, and scanned with fields and noise of their own. The ventricles are measured in one fixed region of
+the template's space (those of the first head, and 4 mm around): each voxel counts by how far it is CSF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.optimize import brentq
+from scipy.spatial.transform import Rotation
+
+from imunity_bids.bids.outputs import write_json, write_nifti
+from imunity_bids.simulation.demo import SCANNERS, TISSUES, scan, template_head, warp
+
+CSF, AROUND_MM, REACH_MM = TISSUES.index("csf"), 4, 4.0
+MOTIONS = (((2, -1, 1.5), (1.0, -2.0, 0.5)), ((-3, 2, -4), (-2.0, 3.0, -1.5)))  # degrees, mm
+SESSIONS = ("1", "2")
+
+
+def ventricles_of(maps: np.ndarray) -> np.ndarray:
+    """The largest piece of CSF deep in the brain, bool."""
+    inside = maps[: CSF + 1].sum(0) > 0.5
+    depth = ndimage.distance_transform_edt(inside)
+    pieces, _ = ndimage.label((maps[CSF] > 0.5) & (depth > 0.35 * depth.max()))
+    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+
+
+def pull_of(ventricles: np.ndarray, mm: int) -> np.ndarray:
+    """Field (3, X, Y, Z) that points to the ventricles, at most 1, smooth."""
+    gradient = np.stack(np.gradient(ndimage.gaussian_filter(ventricles.astype(np.float32), REACH_MM / mm)))
+    return gradient / np.linalg.norm(gradient, axis=0).max()
+
+
+def coarser(maps: np.ndarray, affine: np.ndarray, mm: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maps of so many mm, each voxel the mean of those in it."""
+    shape = np.array(maps.shape[1:]) // mm
+    part = maps[(slice(None), *(slice(n * mm) for n in shape))]
+    blocks = part.reshape(len(maps), shape[0], mm, shape[1], mm, shape[2], mm).mean((2, 4, 6))
+    return blocks, affine @ nib.affines.from_matvec(mm * np.eye(3), np.full(3, (mm - 1) / 2))
+
+
+def coarse_template(home: Path, mm: int) -> str:
+    """The built-in template at so many mm, in a TemplateFlow folder of its own; its name."""
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+
+    folder = home / "tpl-Coarse"
+    folder.mkdir(parents=True, exist_ok=True)
+    load_mni152_template(resolution=mm).to_filename(folder / "tpl-Coarse_res-1_desc-brain_T1w.nii.gz")
+    load_mni152_brain_mask(resolution=mm).to_filename(folder / "tpl-Coarse_res-1_desc-brain_mask.nii.gz")
+    os.environ["TEMPLATEFLOW_HOME"] = str(home)
+    return "Coarse"
+
+
+def moved(maps: np.ndarray, pull: np.ndarray, by: float, pose: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Maps with ventricles widened by pulling by so many voxels, then in another pose (4, 4, about the centre)."""
+    grid = np.indices(maps.shape[1:], dtype=np.float32)
+    back = np.linalg.inv(pose)
+    where = np.tensordot(back[:3, :3], grid - centre, axes=1) + centre + back[:3, 3].reshape(3, 1, 1, 1)
+    where += by * np.stack([ndimage.map_coordinates(part, where, order=1) for part in pull])
+    return np.stack([ndimage.map_coordinates(part, where, order=1) for part in maps])
+
+
+def fitting_pull(csf: np.ndarray, pull: np.ndarray, region: np.ndarray, growth: float) -> float:
+    """By how many voxels to pull for that growth of the CSF in a region."""
+    (box,) = ndimage.find_objects(ndimage.binary_dilation(region, iterations=4).astype(np.uint8))
+    part, field, inside = csf[box], pull[(slice(None), *box)], region[box]
+    grid = np.indices(part.shape, dtype=np.float32)
+
+    def excess(by: float) -> float:
+        return float(ndimage.map_coordinates(part, grid + by * field, order=1)[inside].sum() / part[inside].sum()) - 1
+
+    return brentq(lambda by: excess(by) - growth, 0, 3, xtol=1e-4)
+
+
+def make(folder: Path, growth: float, scanners: tuple[str, str], mm: int) -> float:
+    """Write the dataset, and the region in the first scan's space; returns the growth by the same measure."""
+    maps, affine = template_head()
+    maps, affine = coarser(warp(maps, np.random.default_rng([1, 2])), affine, mm)
+    ventricles = ventricles_of(maps)
+    region = ndimage.distance_transform_edt(~ventricles, sampling=mm) <= AROUND_MM
+    pull = pull_of(ventricles, mm)
+    by = fitting_pull(maps[CSF], pull, region, growth)
+    centre = (np.array(maps.shape[1:]).reshape(3, 1, 1, 1) - 1) / 2
+    by_name = {scanner.name: scanner for scanner in SCANNERS}
+    clean = []
+    for session, name, (degrees, shift), pulled in zip(SESSIONS, scanners, MOTIONS, (0.0, by), strict=True):
+        pose = nib.affines.from_matvec(
+            Rotation.from_euler("xyz", degrees, degrees=True).as_matrix(), np.array(shift) / mm
+        )
+        head = moved(maps, pull, pulled, pose, centre)
+        scanner = replace(by_name[name], spacing_mm=(1.0, 1.0, 1.0))  # in voxels of the maps, whose affine is in mm
+        data, grid = scan(head, affine, scanner, np.random.default_rng([1, int(session)]))
+        path = folder / "sub-01" / f"ses-{session}" / "anat" / f"sub-01_ses-{session}_T1w.nii.gz"
+        write_nifti(path, data, grid, code=1)
+        if session == SESSIONS[0]:
+            posed = moved(region[None].astype(np.float32), pull, 0.0, pose, centre)[0]
+            write_nifti(folder.with_name("region.nii.gz"), posed, affine, code=1)
+        still = moved(maps, pull, pulled, np.eye(4), centre)
+        clean.append(np.tensordot(np.array(SCANNERS[0].signal, np.float32), still, axes=1))
+    write_json(folder / "dataset_description.json", {"Name": "growing ventricles", "BIDSVersion": "1.11.0"})
+    truth = [csf_in(image, region, mm) for image in clean]
+    return truth[1] / truth[0] - 1
+
+
+def csf_in(image: np.ndarray, region: np.ndarray, mm: int) -> float:
+    """Voxels of CSF in a region: each counts by where it lies between the levels of CSF and of gray matter."""
+    values = image[region]
+    low = np.median(image[ndimage.binary_erosion(region, iterations=(AROUND_MM + 3) // mm)])
+    high = np.median(values[values > (low + values.max()) / 2])
+    middle, width = (low + high) / 2, (high - low) / 2
+    return float(np.clip((middle + width / 2 - values) / width, 0, 1).sum())
+
+
+def growth_in(out: Path, region_file: Path, description: str, mm: int) -> float:
+    """Of the images of a run; the region goes to the template by the first scan's transform."""
+    from imunity_bids.image.ants_bridge import apply
+
+    paths = [next(out.glob(f"sub-01/ses-{s}/anat/*_space-*_desc-{description}_T1w.nii.gz")) for s in SESSIONS]
+    images = [nib.load(path) for path in paths]
+    forward = next(paths[0].parent.glob("*_from-T1w_to-*_xfm.mat"))
+    region = nib.load(region_file)
+    there = apply(np.asarray(region.dataobj), region, images[0], forward, "linear") > 0.5
+    first, second = (csf_in(np.asarray(image.dataobj), there, mm) for image in images)
+    return second / first - 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--growth", type=float, default=0.02)
+    parser.add_argument("--mm", type=int, default=1, help="voxels of head and template: 2 takes an eighth of the time")
+    parser.add_argument("--scanners", nargs=2, default=["A", "A"], metavar="NAME")
+    options = parser.parse_args()
+
+    from imunity_bids.cli.run import main as run
+    from imunity_bids.image.template import BUILT_IN
+
+    dataset = options.output / "bids"
+    truth = make(dataset, options.growth, tuple(options.scanners), options.mm)
+    template = BUILT_IN if options.mm == 1 else coarse_template(options.output / "templateflow", options.mm)
+    told = {"growth of the maps": options.growth, "the same measure, no scanner and no motion": truth}
+    for name, extra in (("longitudinal", ["--longitudinal"]), ("cross-sectional", [])):
+        out = options.output / name
+        run([str(dataset), str(out), "participant", "--template", template, "--nprocs", "1", *extra])
+        for description in ("preproc", "harmonized"):
+            told[f"{name}, {description}"] = growth_in(out, options.output / "region.nii.gz", description, options.mm)
+    print(json.dumps(told, indent=2))
+
+
+if __name__ == "__main__":
+    main()
