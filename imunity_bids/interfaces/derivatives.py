@@ -15,6 +15,7 @@ from imunity_bids.interfaces.base import Inputs, Interface, load
 if TYPE_CHECKING:
     from imunity_bids.bids.products import Products
     from imunity_bids.image.template import Template
+    from imunity_bids.qc.brain import Brain
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class _Common(Inputs):
     native_image = File(exists=True, mandatory=True, desc="conformed image")
     native_mask = File(exists=True, mandatory=True)
     template_mask = File(exists=True, mandatory=True)
+    template_seen = File(exists=True, mandatory=True, desc="brain mask without lesions")
     backward = File(exists=True, mandatory=True, desc="template to image")
     given = traits.List(traits.Str, usedefault=True, desc="BIDS URIs of masks that were made before")
     lesions = traits.List(traits.Str, usedefault=True, desc="those of lesions")
@@ -36,7 +38,6 @@ class _PreprocInputs(_Common):
     native_t1w = File(exists=True, mandatory=True, desc="bias-corrected image")
     template_t1w = File(exists=True, mandatory=True, desc="white-striped brain")
     forward = File(exists=True, mandatory=True, desc="image to template")
-    template_seen = File(exists=True, desc="brain mask without lesions, where there are any")
     field = File(desc="bias field, where it is to be written")
     brain = traits.Dict(mandatory=True, desc="what extraction says of its mask")
     bias = traits.Dict(mandatory=True, desc="how the field was found")
@@ -154,9 +155,12 @@ class WriteHarmonized(_Writer):
         """Names: DESIGN, section 4."""
         from imunity_bids.bids.outputs import write_json
         from imunity_bids.bids.sidecars import image_sidecar
+        from imunity_bids.qc.features import image_features
+        from imunity_bids.qc.image_quality import image_quality
 
         given = self.inputs
         products, template = self.place()
+        brain = self._brain()
         raw = products.source.uri
         sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
         sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:raw:")]
@@ -166,12 +170,13 @@ class WriteHarmonized(_Writer):
 
         fields = image_sidecar("uncertainty", sources, given.template, raw) | {"SkullStripped": True}
         _write_image(products.uncertainty(given.description), given.uncertainty, np.float32, 4, fields, products.out)
-        write_json(products.features(given.description), self._features())
+        features = image_features(brain, np.array(given.info["quantiles"]))
+        write_json(products.features(given.description), features)
         path = products.harmonized(given.description)
         if given.native_space:
             self._write_native(products, template, path)
         fields = image_sidecar("harmonized", sources, given.template, raw) | {"SkullStripped": True}
-        _write_image(path, given.harmonized, np.float32, 4, fields | self._record(), products.out)
+        _write_image(path, given.harmonized, np.float32, 4, fields | self._record(image_quality(brain)), products.out)
         return {"done": [path.name]}
 
     def _write_native(self, products: Products, template: Template, harmonized: Path) -> None:
@@ -190,16 +195,15 @@ class WriteHarmonized(_Writer):
         write_nifti(path, (np.clip(back, 0, 1) * inside).astype(np.float32), native.affine, 1)
         _write_sidecar(path, fields)
 
-    def _features(self) -> dict[str, Any]:
-        """What the group level compares sites by."""
-        from imunity_bids.qc.features import image_features
+    def _brain(self) -> Brain | None:
+        """Before and after, for what is measured on both."""
+        from imunity_bids.qc.brain import brain_of
 
         given = self.inputs
-        before, after = load(given.template_t1w)[1], load(given.harmonized)[1]
-        inside = load(given.template_mask)[1] > 0
-        return image_features(before, after, inside, np.array(given.info["quantiles"]))
+        mask, seen = (load(file)[1] > 0 for file in (given.template_mask, given.template_seen))
+        return brain_of(load(given.template_t1w)[1], load(given.harmonized)[1], mask, seen)
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self, quality: dict[str, float]) -> dict[str, Any]:
         """What the sidecar tells of how the image came about and how good it is."""
         from imunity_bids.bids.sidecars import software
         from imunity_bids.plan.parameters import parameters_hash
@@ -217,6 +221,8 @@ class WriteHarmonized(_Writer):
             "white_matter_peak": given.stripe["peak"],
             "white_matter_width": given.stripe["width"],
             **given.info["fidelity"],
+            **given.bias["measures"],
+            **quality,
         }
         overall = verdict(findings(numbers))
         return {

@@ -192,7 +192,7 @@ class _BiasOutputs(TraitedSpec):
     out_file = File(desc="image without bias field, float32")
     field = File(desc="the field: image = raw / field")
     moved = File(desc="image without bias field in template space, not yet masked")
-    info = traits.Dict(desc="how the field was found")
+    info = traits.Dict(desc="how the field was found, and its measures")
 
 
 class CorrectBias(Interface):
@@ -206,20 +206,22 @@ class CorrectBias(Interface):
         from imunity_bids.image.ants_bridge import apply
         from imunity_bids.image.bias_field import OVERLAP, unbiased, white_map
         from imunity_bids.image.template import load_template
+        from imunity_bids.metrics.image_quality import inu
 
         given = self.inputs
         template = load_template(given.template)
         image, _ = load(given.in_file)
         mask = load(given.mask)[1] > 0
+        seen = seen_of(given, mask)
         known = given.method == "white-matter" and given.overlap >= OVERLAP
         white = white_map(template, image, Path(given.backward)) if known else None
-        made = unbiased(image, mask, white, given.method, seen_of(given, mask))
+        made = unbiased(image, mask, white, given.method, seen)
         moved = np.maximum(apply(made.image, image, template.brain, Path(given.forward), "bSpline"), 0)
         return {
             "out_file": save(folder / "unbiased.nii", made.image, image),
             "field": save(folder / "field.nii", made.field, image),
             "moved": save(folder / "template.nii", moved, template.brain),
-            "info": {"method": made.method},
+            "info": {"method": made.method, "measures": inu(made.field, seen)},
         }
 
 

@@ -106,6 +106,7 @@ def _add_image(
             ("conformed", finish, "native_image"),
             ("native_mask", finish, "native_mask"),
             ("template_mask", finish, "template_mask"),
+            ("template_seen", finish, "template_seen"),
             ("striped", finish, "template_t1w"),
             ("backward", finish, "backward"),
             ("conform_info", finish, "conform"),

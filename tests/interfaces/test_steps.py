@@ -59,7 +59,7 @@ def common(files: dict[str, str], products: Products) -> dict[str, str]:
     return {
         "source": files["raw"], "bids_dir": str(products.source.bids_dir), "output_dir": str(products.out),
         "template": "tiny", "native_image": files["image"], "native_mask": files["mask"],
-        "template_mask": files["mask"], "backward": files["transform"],
+        "template_mask": files["mask"], "template_seen": files["mask"], "backward": files["transform"],
     }  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def write_harmonized(files: dict[str, str], products: Products, native: bool = T
         **common(files, products), template_t1w=files["image"], harmonized=files["image"],
         uncertainty=files["uncertainty"],
         description="harmonized", native_space=native, conform={"fixes": []},
-            bias={"method": "N4"},
+        bias={"method": "N4", "measures": {"inu_range": 0.2, "inu_med": 1.0}},
         brain={"method": "network", "measures": brain, "stripped": False},
         registration={"template_correlation": 0.9, "template_dice": 0.99}, stripe=STRIPE,
         info={
@@ -190,6 +190,7 @@ def test_from_a_scan_to_the_models_scale(files: dict[str, str], tmp_path: Path, 
     where = {name: moved[name] for name in ("forward", "backward", "overlap")}
     bias = preprocess.CorrectBias(**scan, **where).work(tmp_path)
     assert bias["info"]["method"] == "smooth field through white matter"
+    assert 0 < bias["info"]["measures"]["inu_range"] < 0.4  # the template has next to no field
     raw, made, field = (
         np.asarray(nib.load(f).dataobj) for f in (conformed["out_file"], bias["out_file"], bias["field"])
     )
