@@ -29,6 +29,7 @@ class Settings:
     keep: tuple[str, ...] = ()
     reference_slices: int = 9
     model: str = "imunity"
+    denoise: str = "none"
     skull_strip: str = "auto"
     brain_model: Path | None = None
     brain_border: float = 0.0

@@ -24,6 +24,10 @@ def add_models(group: argparse._ArgumentGroup) -> None:
 
 def add_preprocessing(group: argparse._ArgumentGroup) -> None:
     """From the scan to the white-striped brain in template space."""
+    group.add_argument(
+        "--denoise", choices=("none", "nlm"), default="none",
+        help="nlm: non-local means of the whole scan, for Rician noise, before all else",
+    )  # fmt: skip
     methods = ("auto", "network", "ants", "synthstrip", "none")
     group.add_argument(
         "--skull-strip", choices=methods, default="auto", help="auto: network, unless the scan is already stripped"

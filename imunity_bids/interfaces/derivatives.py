@@ -32,6 +32,7 @@ class _Common(Inputs):
     backward = File(exists=True, mandatory=True, desc="template to image")
     given = traits.List(traits.Str, usedefault=True, desc="BIDS URIs of masks that were made before")
     lesions = traits.List(traits.Str, usedefault=True, desc="those of lesions")
+    denoise = traits.Enum("none", "nlm", usedefault=True, desc="what was done to the scan's noise before all else")
 
 
 class _PreprocInputs(_Common):
@@ -91,7 +92,8 @@ class WritePreprocessed(_Writer):
         fields = image_sidecar("brain", [raw, *given.given], None, raw) | {"Type": "Brain"}
         mask = write(products.native_mask, given.native_mask, fields, np.uint8, 1)
         fields = image_sidecar("preproc", [raw, mask, *given.given], None, raw)
-        fields |= {"SkullStripped": given.brain["stripped"], "BiasFieldCorrection": given.bias["method"]}
+        fields |= {"SkullStripped": given.brain["stripped"], "Denoising": _DENOISING[given.denoise]}
+        fields |= {"BiasFieldCorrection": given.bias["method"]}
         preproc = write(products.native_t1w, given.native_t1w, fields, np.float32, 1)
         for path in (products.field, sidecar_of(products.field)):
             path.unlink(missing_ok=True)  # an earlier run's is that of another image
@@ -240,6 +242,7 @@ class WriteHarmonized(_Writer):
                 "Fallbacks": compute["fallbacks"],
             },
             "HeaderFixes": given.conform["fixes"],
+            "Denoising": _DENOISING[given.denoise],
             "BrainExtraction": given.brain["method"],
             **({"Lesions": {"Masks": given.lesions, "VolumeML": given.brain["lesion_ml"]}} if given.lesions else {}),
             "BiasFieldCorrection": given.bias["method"],
@@ -247,6 +250,7 @@ class WriteHarmonized(_Writer):
         }
 
 
+_DENOISING = {"none": "none", "nlm": "adaptive non-local means for Rician noise (ANTs' DenoiseImage)"}
 _METHODS = {
     "curves": "ImUnity's encoders with decoders of one intensity curve for the whole brain, and of the error",
     "paper": "ImUnity as published (Cackowski 2023)",

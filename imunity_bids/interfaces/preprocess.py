@@ -44,6 +44,28 @@ class Conform(Interface):
         return {"out_file": str(out_file), "info": {"fixes": fixes}}
 
 
+class _DenoiseInputs(Inputs):
+    in_file = File(exists=True, mandatory=True, desc="conformed image")
+
+
+class _DenoiseOutputs(TraitedSpec):
+    out_file = File(desc="image with less noise, float32")
+
+
+class Denoise(Interface):
+    """Conformed image -> conformed image with less noise."""
+
+    input_spec = _DenoiseInputs
+    output_spec = _DenoiseOutputs
+
+    def work(self, folder: Path) -> dict[str, Any]:
+        """See `image.ants_bridge`."""
+        from imunity_bids.image.ants_bridge import denoised
+
+        image, _ = load(self.inputs.in_file)
+        return {"out_file": save(folder / "denoised.nii", denoised(image).astype(np.float32), image)}
+
+
 class _BrainInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="conformed image")
     method = traits.Enum("auto", "network", "ants", "synthstrip", "none", usedefault=True)

@@ -19,7 +19,7 @@ from imunity_bids.settings import Settings
 
 def preprocessing(settings: Settings, template: Template) -> dict[str, Any]:
     """The part that decides the white-striped brain."""
-    names = ("skull_strip", "brain_border", "registration", "template", "bias_correction", "random_seed")
+    names = ("denoise", "skull_strip", "brain_border", "registration", "template", "bias_correction", "random_seed")
     chosen = {name: getattr(settings, name) for name in names}
     return chosen | {
         "version": version(),

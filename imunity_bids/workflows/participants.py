@@ -131,6 +131,7 @@ def _common(plan: Plan, image: T1w) -> dict[str, Any]:
         "crash_file": str(crash_file(plan, image)),
         "given": [given.uri for given in image.given],
         "lesions": [lesion.uri for lesion in image.lesions],
+        "denoise": plan.settings.denoise,
     }
 
 

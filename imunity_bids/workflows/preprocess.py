@@ -10,7 +10,14 @@ from nipype.interfaces.utility import IdentityInterface
 
 from imunity_bids.bids.scan import T1w
 from imunity_bids.hashes import sha256
-from imunity_bids.interfaces.preprocess import Conform, CorrectBias, ExtractBrain, Register, WhiteStripe
+from imunity_bids.interfaces.preprocess import (
+    Conform,
+    CorrectBias,
+    Denoise,
+    ExtractBrain,
+    Register,
+    WhiteStripe,
+)
 from imunity_bids.plan.plan import Plan
 from imunity_bids.workflows.nodes import make_node, volume_gb
 
@@ -27,6 +34,10 @@ _EXTRACTION = {
     "none": "the tool that was used before publication (the scans came without their skull)",
 }
 
+_DENOISING = {
+    "none": "",
+    "nlm": " and denoised by adaptive non-local means for Rician noise (Manjon et al. 2010; ANTs)",
+}
 _N4 = "Intensity non-uniformity was corrected with N4 (Tustison et al. 2010)."
 _FIELD = {
     "white-matter": (
@@ -40,7 +51,7 @@ _FIELD = {
 
 
 def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> Workflow:
-    """Conform, brain extraction, registration, bias field, white stripe.
+    """Conform, denoising where it is asked for, brain extraction, registration, bias field, white stripe.
 
     Inputs
     ------
@@ -49,7 +60,8 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
     Outputs (of the node `outputs`)
     -------------------------------
     conformed, native_mask, native_t1w, field
-        The scan in RAS, its brain mask, the scan without bias field, and that field, on the scan's own voxels.
+        The scan in RAS (denoised where that is asked for), its brain mask, the scan without bias field, and that field,
+        on the scan's own voxels.
     template_mask, template_seen, striped
         Brain mask, the same without lesions, and white-striped brain in [0, 1] in template space.
     forward, backward
@@ -92,21 +104,25 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
     bias = make_node(correct, "bias", settings, 0.6 + 16 * size, **known)
     stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, 0.7, **known)
     outputs = Node(IdentityInterface(list(OUTPUTS)), name="outputs")
-    for step in (conform, brain, register, bias, stripe):
+    workflow, start = Workflow(name), conform
+    if settings.denoise == "nlm":
+        start = make_node(Denoise(), "denoise", settings, 0.4 + 6 * size)
+        workflow.connect(conform, "out_file", start, "in_file")
+    for step in (conform, start, brain, register, bias, stripe):
         step.inputs.crash_file = str(crash_file)
 
-    workflow = Workflow(name)
     workflow.connect(
         [
-            (conform, brain, [("out_file", "in_file")]),
-            (conform, register, [("out_file", "in_file")]),
+            (start, brain, [("out_file", "in_file")]),
+            (start, register, [("out_file", "in_file")]),
             (brain, register, [("out_file", "mask"), ("seen", "seen")]),
-            (conform, bias, [("out_file", "in_file")]),
+            (start, bias, [("out_file", "in_file")]),
             (brain, bias, [("out_file", "mask"), ("seen", "seen")]),
             (register, bias, [("forward", "forward"), ("backward", "backward"), ("overlap", "overlap")]),
             (bias, stripe, [("moved", "in_file")]),
             (register, stripe, [("mask", "mask"), ("seen", "seen")]),
-            (conform, outputs, [("out_file", "conformed"), ("info", "conform_info")]),
+            (start, outputs, [("out_file", "conformed")]),
+            (conform, outputs, [("info", "conform_info")]),
             (brain, outputs, [("out_file", "native_mask"), ("info", "brain_info")]),
             (bias, outputs, [("out_file", "native_t1w"), ("field", "field"), ("info", "bias_info")]),
             (
@@ -130,8 +146,8 @@ def preprocessing_text(plan: Plan) -> str:
     """The sentences of these steps for the methods text."""
     settings = plan.settings
     return (
-        f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}"
-        f"{_given_text(plan)}; "
+        f"Each image was reoriented to RAS{_DENOISING[settings.denoise]}; "
+        f"the brain was extracted with {_EXTRACTION[settings.skull_strip]}{_given_text(plan)}; "
         f"it was registered to {settings.template} with ANTs ({settings.registration}; antspyx "
         f"{metadata.version('antspyx')}). {_FIELD[settings.bias_correction]} Intensities were normalised by the "
         "white-matter peak (white stripe; Shinohara et al. 2014), found where the template has white matter, placed at "
