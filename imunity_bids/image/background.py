@@ -13,6 +13,7 @@ NOISY = 0.15  # standard deviation in a corner, relative to the range of the ima
 CORNER = 10  # a corner is a tenth of each axis long
 SMOOTHING = 2.0  # voxels (σ), of how unlike its neighbours each one is
 CALM = 0.5  # times what that is in the corners: less is tissue
+SMALLEST_HEAD = 0.05  # of the voxels: less is none
 CLOSING = 4  # voxels: sinuses and skull are noise, too, and belong to the head
 
 
@@ -23,13 +24,14 @@ def has_noise_background(data: np.ndarray) -> bool:
 
 
 def without_noise_background(data: np.ndarray) -> tuple[np.ndarray, float]:
-    """The image (X, Y, Z) with 0 outside the head, and the share of voxels that became 0; for a noisy background."""
+    """The image (X, Y, Z) with 0 outside the head, and the share of voxels that became 0; none where no head is."""
     unlike = ndimage.gaussian_filter(_unlike_neighbours(data), SMOOTHING)
     usual = float(np.median([np.median(corner) for corner in _corners(unlike)]))
-    pieces, count = ndimage.label(unlike < CALM * usual)
-    if not count:
+    pieces, _ = ndimage.label(unlike < CALM * usual)
+    sizes = np.bincount(pieces.ravel())[1:]
+    if not len(sizes) or sizes.max() < SMALLEST_HEAD * data.size:
         return data, 0.0
-    head = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
+    head = pieces == 1 + sizes.argmax()
     around = np.pad(head, CLOSING)  # so that closing does not eat what touches the border
     closed = ndimage.binary_closing(around, iterations=CLOSING)[(slice(CLOSING, -CLOSING),) * 3]
     head = ndimage.binary_fill_holes(closed)

@@ -136,6 +136,7 @@ class _HarmonizedInputs(_Common):
     uncertainty = File(exists=True, mandatory=True)
     description = traits.Str(mandatory=True, desc="value of desc-")
     native_space = traits.Bool(False, usedefault=True, desc="also write on the native grid")
+    scan = traits.Dict(mandatory=True, desc="what its name and sidecars say of it")
     conform = traits.Dict(mandatory=True)
     brain = traits.Dict(mandatory=True)
     bias = traits.Dict(mandatory=True)
@@ -210,6 +211,7 @@ class WriteHarmonized(_Writer):
         from imunity_bids.bids.sidecars import software
         from imunity_bids.plan.parameters import parameters_hash
         from imunity_bids.qc.measures import findings
+        from imunity_bids.qc.scan_kind import scan_findings
         from imunity_bids.qc.verdict import verdict
 
         given = self.inputs
@@ -226,7 +228,8 @@ class WriteHarmonized(_Writer):
             **given.bias["measures"],
             **quality,
         }
-        overall = verdict(findings(numbers))
+        scan = {**given.scan, "VoxelSizeMM": given.conform["voxel_mm"]}
+        overall = verdict([*scan_findings(scan), *findings(numbers)])
         return {
             "Harmonization": {
                 "Method": _METHODS[provenance["Bundle"]["Architecture"]["kind"]],
@@ -241,6 +244,7 @@ class WriteHarmonized(_Writer):
                 "Precision": compute["precision"],
                 "Fallbacks": compute["fallbacks"],
             },
+            "Scan": scan,
             "HeaderFixes": given.conform["fixes"],
             "Denoising": _DENOISING[given.denoise],
             "BrainExtraction": given.brain["method"],

@@ -25,7 +25,7 @@ class _ConformInputs(Inputs):
 
 class _ConformOutputs(TraitedSpec):
     out_file = File(desc="RAS, 3D, finite, float32")
-    info = traits.Dict(desc="what was mended")
+    info = traits.Dict(desc="what was mended, size of a voxel")
 
 
 class Conform(Interface):
@@ -39,9 +39,10 @@ class Conform(Interface):
         from imunity_bids.image.conform import conform, read_image
 
         image, fixes = conform(*read_image(Path(self.inputs.in_file)))
+        voxel_mm = [round(float(size), 4) for size in image.header.get_zooms()[:3]]
         out_file = folder / "conformed.nii"
         image.to_filename(out_file)
-        return {"out_file": str(out_file), "info": {"fixes": fixes}}
+        return {"out_file": str(out_file), "info": {"fixes": fixes, "voxel_mm": voxel_mm}}
 
 
 class _DenoiseInputs(Inputs):

@@ -10,6 +10,7 @@ from nipype import Node, Workflow
 from nipype.interfaces.utility import Merge
 
 from imunity_bids.bids.inputs import T1w
+from imunity_bids.bids.metadata import Metadata, about
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.interfaces.derivatives import WriteHarmonized, WritePreprocessed
 from imunity_bids.interfaces.harmonize import EncodeReference, Harmonize
@@ -51,6 +52,7 @@ def _add_image(
     settings, size = plan.settings, volume_gb(image.path)
     name, common = _node_name(image.stem), _common(plan, image)
     fingerprint = sha256(image.path)
+    scan = about(image, Metadata(settings.bids_dir).of(image.stem))
     write = make_node(
         WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, 0.5 + 5 * size
     )
@@ -89,6 +91,7 @@ def _add_image(
         finish = make_node(
             WriteHarmonized(
                 **common,
+                scan=scan,
                 description=plan.description(reference),
                 native_space=plan.native,
                 provenance=_provenance(plan, fingerprint, reference),
