@@ -15,14 +15,14 @@ KIND = "t1w"  # what fMRIPrep calls our images in that file; it knows others
 
 
 def read_filter(path: Path | None) -> dict[str, Any]:
-    """Values by entity, as pybids takes them: `{"t1w": {"acquisition": "mprage", "run": [1, 2], "ce": null}}`.
+    """Values by entity, as pybids takes them: `{"t1w": {"acquisition": "mprage", "run": [1, 2], "ceagent": null}}`.
 
     As in fMRIPrep, null is "the image has no such entity" and "*" "it has one"; "Query.NONE" and so on are taken, too.
 
     Raises
     ------
     InputMissing, Usage
-        The file cannot be read; it is no JSON object of objects.
+        The file cannot be read; it is no JSON object of objects; a value is neither text, number, null nor a list.
     """
     if path is None:
         return {}
@@ -43,6 +43,8 @@ def read_filter(path: Path | None) -> dict[str, Any]:
 def _query(value: Any) -> Any:
     from bids.layout import Query
 
+    if isinstance(value, dict):
+        raise Usage(f"--bids-filter-file: {value} is no value of an entity")
     if isinstance(value, list):
         return [_query(item) for item in value]
     if value is None:

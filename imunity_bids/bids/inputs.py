@@ -103,11 +103,10 @@ def find_t1w(
     if sessions:
         query["session"] = list(sessions)
     query |= chosen
-    try:
-        found = dataset.layout.get(**query)
-    except (ValueError, TypeError) as error:  # what pybids says of an entity that it does not know
-        raise Usage(f"--bids-filter-file {filter_file}: {error}") from error
-    images = [T1w.from_path(Path(file.path), dataset.bids_dir) for file in found]
+    if unknown := sorted(set(chosen) - set(dataset.layout.get_entities())):
+        names = ", ".join(dataset.layout.get_entities())
+        raise Usage(f"--bids-filter-file {filter_file}: no entity is called {', '.join(unknown)}; pybids knows {names}")
+    images = [T1w.from_path(Path(file.path), dataset.bids_dir) for file in dataset.layout.get(**query)]
     images = _twins_joined([image for image in images if image.part in MAGNITUDE])
     images = images if "suffix" in chosen else _uniform_where_needed(images)
     known = sorted({image.subject for image in images})

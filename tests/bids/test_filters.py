@@ -70,6 +70,7 @@ def test_only_a_name_that_says_the_same_collides(tmp_path: Path) -> None:
     [
         ({"subject": "1", "acquisition": None, "part": None, "inv": None}, ["sub-1_T1w"]),
         ({"acquisition": "Query.NONE", "subject": "3"}, ["sub-3_ses-a_T1w", "sub-3_ses-b_UNIT1"]),
+        ({"acquisition": [None, "x"], "run": 1}, ["sub-1_acq-x_run-1_T1w"]),
         ({"acquisition": "*"}, ["sub-1_acq-x_run-1_T1w", "sub-1_acq-x_run-2_T1w"]),
         ({"acquisition": "x", "run": [2]}, ["sub-1_acq-x_run-2_T1w"]),
         ({"part": ["mag"]}, ["sub-1_part-mag_T1w"]),
@@ -86,12 +87,12 @@ def test_a_filter_file_that_is_none(dataset: Path, tmp_path: Path, caplog: pytes
     path = tmp_path / "filter.json"
     with pytest.raises(InputMissing):
         read_filter(path)
-    for content in ("{", "[]", '{"t1w": "mprage"}'):
+    for content in ("{", "[]", '{"t1w": "mprage"}', '{"t1w": {"run": {}}}'):
         path.write_text(content)
         with pytest.raises(Usage, match="bids-filter-file"):
             read_filter(path)
     path.write_text('{"t1w": {"colour": "red"}}')
-    with pytest.raises(Usage, match="colour"):
+    with pytest.raises(Usage, match="no entity is called colour"):
         find_t1w(dataset, filter_file=path)
     path.write_text('{"t1w": {"session": "a"}}')
     with pytest.raises(Usage, match="give one of them"):
