@@ -38,6 +38,7 @@ class Settings:
     bias_correction: str = "white-matter"
     save_bias_field: bool = False
     noise: str = "match"
+    target_fwhm: str = "none"  # none, reference, or mm
     template: str = DEFAULT_TEMPLATE
     output_spaces: tuple[str, ...] = ("template",)
     device: str = "auto"

@@ -103,14 +103,16 @@ def fwhm(image: np.ndarray, mask: np.ndarray, spacing: tuple[float, float, float
     .. math:: \Delta \sqrt{\frac{-2 \ln 2}{\ln (1 - \sigma_d^2 / 2 \sigma^2)}}
 
     σ² is the variance in the mask, σ_d² that of the differences of neighbours in it, Δ their distance. Lower is better
-    where anatomy is the same, since it counts as well. Forman et al. 1995, Magnetic Resonance in Medicine 33(5); AFNI's
-    3dFWHMx, which MRIQC calls.
+    where anatomy is the same, since it counts as well; 0 where neighbours are no more alike than others. Forman et al.
+    1995, Magnetic Resonance in Medicine 33(5); AFNI's 3dFWHMx, which MRIQC calls.
     """
     variance = np.var(image[mask], dtype=np.float64)
-    return tuple(
-        float(step * np.sqrt(-2 * np.log(2) / np.log(1 - _roughness(image, mask, axis) / (2 * variance))))
-        for axis, step in enumerate(spacing)
-    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        alike = [1 - _roughness(image, mask, axis) / (2 * variance) for axis in range(3)]
+        return tuple(
+            float(step * np.sqrt(-2 * np.log(2) / np.log(np.maximum(correlation, 0))))
+            for correlation, step in zip(alike, spacing, strict=True)
+        )
 
 
 def inu(field: np.ndarray, mask: np.ndarray) -> dict[str, float]:

@@ -51,6 +51,7 @@ def parameters(
         "reference_masks": reference.masks,
         "slices": settings.reference_slices,
         "noise": settings.noise,
+        "target_fwhm": settings.target_fwhm,
         "spaces": sorted(settings.output_spaces),
         "bias_field": settings.save_bias_field,
     }

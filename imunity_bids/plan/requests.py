@@ -58,6 +58,11 @@ def resolve_references(settings: Settings, bundled: dict[str, str], dataset: Dat
     labels = [request.label for request in requests]
     if doubles := {label for label in labels if labels.count(label) > 1}:
         raise Usage(f"--reference: two references are called {', '.join(doubles)}")
+    bundled_ones = [request.label for request in requests if request.kind == "bundle"]
+    if settings.target_fwhm == "reference" and bundled_ones:
+        names = ", ".join(bundled_ones)
+        unknown = f"the smoothness of the bundle's {names} is unknown"
+        raise Usage(f"--target-fwhm reference: {unknown}; give mm, or scans to --reference")
     return requests
 
 

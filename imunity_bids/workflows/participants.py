@@ -81,6 +81,7 @@ def _add_image(
                 batch_size=settings.batch_size,
                 precision=settings.precision,
                 noise=settings.noise,
+                target_fwhm=settings.target_fwhm,
                 crash_file=common["crash_file"],
             ),
             f"harmonize_{name}_to_{label}",
@@ -210,8 +211,16 @@ def _models_text(plan: Plan) -> str:
     return (
         f"The models of the bundle {plan.card['name']} {plan.card['version']}, one per anatomical axis, gave each "
         f"image the contrast of the reference ({references}): {what} The results of the three axes were fused by the "
-        f"voxelwise median (Cackowski et al. 2023).{_NOISE[plan.settings.noise]}"
+        f"voxelwise median (Cackowski et al. 2023).{_NOISE[plan.settings.noise]}{_smoothing_text(plan)}"
     )
+
+
+def _smoothing_text(plan: Plan) -> str:
+    target = plan.settings.target_fwhm
+    if target == "none":
+        return ""
+    what = "their reference" if target == "reference" else f"{target} mm (full width at half maximum)"
+    return f" Images that were sharper than {what} were smoothed to it."
 
 
 _NOISE = {

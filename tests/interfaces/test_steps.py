@@ -97,7 +97,7 @@ def write_harmonized(
         brain={"method": "network", "measures": brain, "stripped": False},
         registration={"template_correlation": 0.9, "template_dice": 0.99}, stripe=STRIPE,
         info={
-            "fidelity": fidelity, "compute": compute, "quantiles": [0.0, 1.0],
+            "fidelity": fidelity, "compute": compute, "quantiles": [0.0, 1.0], "smoothing": {},
             "reference": {"label": "A", "type": "site", "sha256": "aa"},
         },
         provenance={

@@ -62,6 +62,12 @@ def test_smoothness_of_smoothed_noise(rng: np.random.Generator, ball: np.ndarray
     assert fwhm(beyond, ball, spacing) == fwhm(noise, ball, spacing)  # what is outside does not count
 
 
+def test_white_noise_and_what_is_rougher_have_no_width(rng: np.random.Generator, ball: np.ndarray) -> None:
+    chequered = (np.indices(ball.shape).sum(0) % 2).astype(float)
+    assert fwhm(chequered, ball, (1.0, 1.0, 1.0)) == (0, 0, 0)
+    assert max(fwhm(rng.standard_normal(ball.shape), ball, (1.0, 1.0, 1.0))) < 0.8  # of a chance correlation
+
+
 def test_range_and_median_of_a_field(ball: np.ndarray) -> None:
     field = np.ones(ball.shape)
     field[ball] = np.linspace(0.8, 1.2, np.count_nonzero(ball))
