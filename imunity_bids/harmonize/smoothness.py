@@ -6,7 +6,7 @@ voxel sizes, and the kernel is what is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class Smoothing:
     kernel: float  # of the Gaussian; 0: the image was as smooth before
     before: float  # of the image, mean of the axes
     after: float
+
+    def record(self) -> dict[str, float]:
+        """For the sidecar, in mm."""
+        return {name.capitalize(): round(value, 3) for name, value in asdict(self).items()}
 
 
 def smoothness(volume: np.ndarray, mask: np.ndarray) -> float:

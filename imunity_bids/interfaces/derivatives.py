@@ -248,7 +248,7 @@ class WriteHarmonized(_Writer):
             "HeaderFixes": given.conform["fixes"],
             "Denoising": _DENOISING[given.denoise],
             "BrainExtraction": given.brain["method"],
-            **({"SmoothingFWHM": _smoothing(given.info["smoothing"])} if given.info["smoothing"] else {}),
+            **({"SmoothingFWHM": given.info["smoothing"]} if given.info["smoothing"] else {}),
             **({"Lesions": {"Masks": given.lesions, "VolumeML": given.brain["lesion_ml"]}} if given.lesions else {}),
             "BiasFieldCorrection": given.bias["method"],
             "QualityControl": {"verdict": overall.verdict, "reason": overall.reason, **numbers},
@@ -276,10 +276,6 @@ def _write_sidecar(path: Path, fields: dict[str, Any]) -> None:
     from imunity_bids.bids.outputs import sidecar_of, write_json
 
     write_json(sidecar_of(path), fields)
-
-
-def _smoothing(smoothing: dict[str, float]) -> dict[str, float]:
-    return {name.capitalize(): round(value, 3) for name, value in smoothing.items()}
 
 
 def _white_stripe(stripe: dict[str, Any]) -> dict[str, Any]:

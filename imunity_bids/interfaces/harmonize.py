@@ -77,7 +77,7 @@ class Harmonize(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `harmonize.inference`, `harmonize.noise`, `harmonize.smoothness` and `qc.fidelity`."""
-        from dataclasses import asdict, replace
+        from dataclasses import replace
 
         from nipype.interfaces.base import isdefined
 
@@ -109,7 +109,7 @@ class Harmonize(Interface):
         if given.target_fwhm != OFF:
             target = reference.fwhm if given.target_fwhm == OF_REFERENCE else float(given.target_fwhm)
             result, done = smoothed_to(harmonized.image, mask, target)
-            smoothing = asdict(done)
+            smoothing = done.record()
         return {
             "out_file": save(folder / "harmonized.nii", result, image),
             "uncertainty": save(folder / "uncertainty.nii", harmonized.uncertainty, image),
