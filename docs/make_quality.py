@@ -17,6 +17,15 @@ table, `imunity_bids/qc/measures.py`.
 |---|---|---|---|---|---|---|
 """
 TAIL = """
+Besides these, a scan with thick slices (2.5 mm or more, and twice the voxel's shortest side), a 2D scan
+(`MRAcquisitionType`) and one with a contrast agent (`ContrastBolusIngredient`, else `ce-`) are marked `check`, and the
+verdict says why.
+
+Columns that say "MRIQC" have its names and formulas ([Esteban 2017](https://doi.org/10.1371/journal.pone.0184661)), but
+are those of the bare brain in template space, in voxels well inside each tissue of the image before: compare them with
+each other, not with MRIQC's. Reports show them folded away. What they are on real scans:
+[scans.md](scans.md#what-the-measures-are-on-real-scans).
+
 A child's brain below 900 mL is marked `check` on purpose: a person knows that it is a child, the app does not.
 """
 

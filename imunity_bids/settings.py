@@ -31,6 +31,7 @@ class Settings:
     keep: tuple[str, ...] = ()
     reference_slices: int = 9
     model: str = "imunity"
+    denoise: str = "none"
     skull_strip: str = "auto"
     brain_model: Path | None = None
     brain_border: float = 0.0
@@ -40,6 +41,7 @@ class Settings:
     bias_correction: str = "white-matter"
     save_bias_field: bool = False
     noise: str = "match"
+    target_fwhm: str = "none"  # none, reference, or mm
     template: str = DEFAULT_TEMPLATE
     output_spaces: tuple[str, ...] = ("template",)
     device: str = "auto"

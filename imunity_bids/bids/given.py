@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from imunity_bids.bids.scan import Given, T1w
+from imunity_bids.bids.scan import UNIFORM, Given, T1w
 
 OF_THE_SCAN = ("", "T1w", "orig")  # values of `space-`: the scan's own
 LESION = "lesion"
@@ -43,7 +43,7 @@ def _files(image: T1w, folder: Path) -> Iterator[tuple[Path, dict[str, str], str
         anat.glob(f"sub-{image.subject}_*.nii*"), key=lambda path: (path.name.split(".")[0], -len(path.name))
     ):
         *parts, suffix = path.name.split(".")[0].split("_")
-        entities = dict(part.partition("-")[::2] for part in parts if part != "T1w")
+        entities = dict(part.partition("-")[::2] for part in parts if part not in ("T1w", UNIFORM))
         own = {key: value for key, value in entities.items() if key not in NOT_OF_THE_IMAGE}
         if own == dict(image.entities) and entities.get("space", "") in OF_THE_SCAN:
             yield path, entities, suffix

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from imunity_bids.bids.filters import read_filter
 from imunity_bids.bids.given import with_given
-from imunity_bids.bids.scan import RAW, T1w
+from imunity_bids.bids.scan import RAW, UNIFORM, T1w
 from imunity_bids.errors import DataUnusable, InputMissing, NotBids, NothingSelected, Usage
 
 if TYPE_CHECKING:
@@ -89,20 +90,30 @@ def find_t1w(
 ) -> list[T1w]:
     """All T1w magnitude images that the filters select, sorted; one for each name without extension.
 
-    Participants that are `excluded` are left out, also where `participants` names them.
+    Participants that are `excluded` are left out, also where `participants` names them. Where a person has no T1w image
+    in a session, MP2RAGE's uniform image (UNIT1) stands for it; a filter file that names suffixes decides by itself.
 
     Raises
     ------
     NothingSelected
         None; the message says which labels exist.
+    Usage
+        The filter file is none, or contradicts `sessions`; two images would have one name.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-    query: dict[str, Any] = {"suffix": "T1w", "extension": [".nii", ".nii.gz"], "datatype": "anat"}
+    query: dict[str, Any] = {"suffix": ["T1w", UNIFORM], "extension": [".nii", ".nii.gz"], "datatype": "anat"}
+    chosen = read_filter(filter_file)
+    if sessions and "session" in chosen:
+        raise Usage(f"--session-label and the session in --bids-filter-file {filter_file}: give one of them")
     if sessions:
         query["session"] = list(sessions)
-    query |= _read_filter(filter_file)
+    query |= chosen
+    if unknown := sorted(set(chosen) - set(dataset.layout.get_entities())):
+        names = ", ".join(dataset.layout.get_entities())
+        raise Usage(f"--bids-filter-file {filter_file}: no entity is called {', '.join(unknown)}; pybids knows {names}")
     images = [T1w.from_path(Path(file.path), dataset.bids_dir, dataset.name) for file in dataset.layout.get(**query)]
     images = _twins_joined([image for image in images if image.part in MAGNITUDE])
+    images = images if "suffix" in chosen else _uniform_where_needed(images)
     known = sorted({image.subject for image in images})
     if missing := sorted(set(participants) - set(known)):
         listed = ", ".join(known[:10]) + (" …" if len(known) > 10 else "")
@@ -123,9 +134,21 @@ def _twins_joined(images: list[T1w]) -> list[T1w]:
     by_stem: dict[str, T1w] = {}
     for image in sorted(images, key=lambda image: image.path.name, reverse=True):  # .nii.gz before .nii
         first = by_stem.setdefault(image.stem, image)
+        if first.suffix != image.suffix:
+            both = f"{first.path.name} and {image.path.name}"
+            raise Usage(f"the derivatives of {both} would have one name; leave one out")
         if first is not image:
             by_stem[image.stem] = replace(first, twin=image.path)
     return list(by_stem.values())
+
+
+def _uniform_where_needed(images: list[T1w]) -> list[T1w]:
+    """All T1w images, and the uniform ones of persons (and sessions) who have none."""
+    have = {image.person for image in images if image.suffix == "T1w"}
+    stand_ins = [image for image in images if image.suffix == UNIFORM and image.person not in have]
+    for image in stand_ins:
+        log.info("%s stands for a T1w image, of which %s has none", image.path.name, image.person)
+    return [image for image in images if image.suffix == "T1w"] + stand_ins
 
 
 def check_twin(image: T1w) -> None:
@@ -146,15 +169,3 @@ def check_twin(image: T1w) -> None:
     except (EOFError, zlib.error, OSError) as error:
         raise DataUnusable(f"{image.path.name} and {image.twin.name} cannot be compared: {error}") from error
     raise DataUnusable(f"{image.path.name} and {image.twin.name} lie side by side and differ; remove one of them")
-
-
-def _read_filter(path: Path | None) -> dict[str, Any]:
-    """fMRIPrep's filter file: {"t1w": {"acquisition": "mprage", …}}."""
-    if path is None:
-        return {}
-    try:
-        return json.loads(path.read_text()).get("t1w", {})
-    except OSError as error:
-        raise InputMissing(f"--bids-filter-file {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise Usage(f"--bids-filter-file {path} is not a JSON object: {error}") from error

@@ -14,16 +14,15 @@ from uuid import uuid4
 import nibabel as nib
 import numpy as np
 
-from imunity_bids.bids.scan import ENTITY_ORDER, T1w
+from imunity_bids.bids.scan import T1w, place
 
 TEMPORARY = ".imunity-"  # how names begin while a file is being written
 
 
 def derivative(output_dir: Path, source: T1w, suffix: str, extension: str, **entities: str) -> Path:
     """Path of a derivative: all entities of the source, new ones in BIDS order, `desc` last."""
-    pairs = dict(source.entities) | entities
-    order = sorted(pairs, key=lambda key: ENTITY_ORDER.index(key) if key in ENTITY_ORDER else len(ENTITY_ORDER))
-    name = "_".join(f"{key}-{pairs[key]}" for key in order)
+    pairs = source.named | entities
+    name = "_".join(f"{key}-{pairs[key]}" for key in sorted(pairs, key=place))
     return anat_folder(output_dir, source) / f"{name}_{suffix}{extension}"
 
 

@@ -13,6 +13,8 @@ ENTITY_ORDER = (
 
 
 RAW = "raw"  # what the dataset that is harmonized is called in BIDS URIs
+UNIFORM = "UNIT1"  # suffix of MP2RAGE's uniform image, which is T1-weighted
+MARK = "rec"  # entity that says so in the names of its derivatives, which are T1w
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,44 @@ class T1w:
         return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
 
     @property
+    def suffix(self) -> str:
+        """T1w, or UNIT1 where MP2RAGE's uniform image stands for it."""
+        return UNIFORM if self.path.name.split(".")[0].endswith(f"_{UNIFORM}") else "T1w"
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Entities of all derivatives: those of the scan, and of a uniform image `rec-UNIT1`.
+
+        So they do not collide with those of a T1w image beside it.
+        """
+        pairs = dict(self.entities)
+        if self.suffix != UNIFORM:
+            return pairs
+        pairs[MARK] = f"{pairs[MARK]}+{UNIFORM}" if MARK in pairs else UNIFORM
+        return {key: pairs[key] for key in sorted(pairs, key=place)}
+
+    @property
     def stem(self) -> str:
-        """File name without suffix and extension: one name for one unit of work."""
-        return "_".join(f"{key}-{value}" for key, value in self.entities)
+        """Name of its derivatives without suffix and extension: one name for one unit of work."""
+        return "_".join(f"{key}-{value}" for key, value in self.named.items())
 
     @property
     def uri(self) -> str:
         """BIDS URI in the derivative dataset."""
         return f"bids:{self.dataset}:{self.path.relative_to(self.bids_dir).as_posix()}"
+
+
+def place(entity: str) -> int:
+    """Where an entity stands in a file name; unknown ones come last."""
+    return ENTITY_ORDER.index(entity) if entity in ENTITY_ORDER else len(ENTITY_ORDER)
+
+
+def raw_name(stem: str) -> tuple[set[str], str]:
+    """Entities (`sub-01`, …) and suffix of the raw file whose derivatives begin with `stem`."""
+    entities = set(stem.split("_"))
+    for entity in entities:
+        if entity == f"{MARK}-{UNIFORM}":
+            return entities - {entity}, UNIFORM
+        if entity.startswith(f"{MARK}-") and entity.endswith(f"+{UNIFORM}"):
+            return entities - {entity} | {entity.removesuffix(f"+{UNIFORM}")}, UNIFORM
+    return entities, "T1w"

@@ -19,11 +19,19 @@ def add_models(group: argparse._ArgumentGroup) -> None:
         "--noise", choices=("match", "keep"), default="match",
         help="match: what comes out noisier than the reference is denoised to its level",
     )  # fmt: skip
+    group.add_argument(
+        "--target-fwhm", default="none", metavar="{none,reference,MM}",
+        help="smooth what comes out sharper than the reference, or than MM (full width at half maximum)",
+    )  # fmt: skip
     group.add_argument("--model", default="imunity", help="bundle by name, or its folder")
 
 
 def add_preprocessing(group: argparse._ArgumentGroup) -> None:
     """From the scan to the white-striped brain in template space."""
+    group.add_argument(
+        "--denoise", choices=("none", "nlm"), default="none",
+        help="nlm: non-local means of the whole scan, for Rician noise, before all else",
+    )  # fmt: skip
     methods = ("auto", "network", "ants", "synthstrip", "none")
     group.add_argument(
         "--skull-strip", choices=methods, default="auto", help="auto: network, unless the scan is already stripped"
@@ -52,10 +60,20 @@ def add_compute(group: argparse._ArgumentGroup) -> None:
 
 
 def check_values(options: argparse.Namespace) -> None:
-    """Raise Usage where a number is not above 0 or a device has an unknown name."""
+    """Raise Usage where a number is not above 0, or a device or a smoothness is none."""
     for name in ("reference_slices", "batch_size", "nprocs", "omp_nthreads", "mem_gb"):
         value = getattr(options, name, None)
         if value is not None and value <= 0:
             raise Usage(f"--{name.replace('_', '-')} {value}: must be above 0")
+    if options.target_fwhm not in ("none", "reference") and not _is_positive(options.target_fwhm):
+        raise Usage(f"--target-fwhm {options.target_fwhm}: none, reference, or a number of mm above 0")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
         raise Usage(f"--device {options.device}: auto, cpu, cuda or cuda:N")
+
+
+def _is_positive(text: str) -> bool:
+    """True for a finite number above 0."""
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False

@@ -53,7 +53,11 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--session-label", "--session_label", nargs="+", default=[], dest="sessions", metavar="LABEL",
         help="with or without ses-",
     )  # fmt: skip
-    group.add_argument("--bids-filter-file", type=Path, metavar="FILE", help='JSON, {"t1w": {"acquisition": "…"}}')
+    group.add_argument(
+        "--bids-filter-file", type=Path, metavar="FILE",
+        help='JSON as for fMRIPrep, {"t1w": {"acquisition": "…"}}; "suffix": "UNIT1" takes the uniform images of '
+        "MP2RAGE, which else stand in where a session has no T1w image",
+    )  # fmt: skip
     group.add_argument("--bids-database-dir", type=Path, metavar="DIR", help="pybids database to use or create")
     group.add_argument(
         "--skip-bids-validation", action=FLAG, default=False, help="do not check dataset_description.json"

@@ -10,6 +10,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from imunity_bids.errors import DataUnusable, InputMissing
+from imunity_bids.image.background import has_noise_background, without_noise_background
 
 SMALLEST_FIELD_MM = 60.0
 VOXEL_RANGE_MM = (0.1, 12.0)
@@ -59,7 +60,7 @@ def conform(image: SpatialImage, data: np.ndarray) -> tuple[nib.Nifti1Image, lis
     if data.max() == data.min():
         kind = "zero" if data.max() == 0 else f"constant ({data.max():g})"
         raise DataUnusable(f"every voxel is {kind}: there is no head in it")
-    data = _not_negative(data, fixes)
+    data = _quiet_around(_not_negative(data, fixes), fixes)
     affine = _affine(image, fixes)
     conformed = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
     _check_size(conformed)
@@ -107,6 +108,16 @@ def _not_negative(data: np.ndarray, fixes: list[str]) -> np.ndarray:
     elif share > 0:
         fixes.append(f"{share:.2%} of the voxels were negative: set to 0")
     return np.maximum(data, 0, out=data)
+
+
+def _quiet_around(data: np.ndarray, fixes: list[str]) -> np.ndarray:
+    """The uniform image of MP2RAGE, under whatever name, without the noise around its head."""
+    if not has_noise_background(data):
+        return data
+    data, share = without_noise_background(data)
+    if share:
+        fixes.append(f"noise as bright as the head around it (MP2RAGE): {share:.0%} of the voxels were set to 0")
+    return data
 
 
 def _affine(image: SpatialImage, fixes: list[str]) -> np.ndarray:

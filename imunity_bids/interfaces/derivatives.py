@@ -15,6 +15,7 @@ from imunity_bids.interfaces.base import Inputs, Interface, load
 if TYPE_CHECKING:
     from imunity_bids.bids.products import Products
     from imunity_bids.image.template import Template
+    from imunity_bids.qc.brain import Brain
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +28,17 @@ class _Common(Inputs):
     native_image = File(exists=True, mandatory=True, desc="conformed image")
     native_mask = File(exists=True, mandatory=True)
     template_mask = File(exists=True, mandatory=True)
+    template_seen = File(exists=True, mandatory=True, desc="brain mask without lesions")
     backward = File(exists=True, mandatory=True, desc="template to image")
     given = traits.List(traits.Str, usedefault=True, desc="BIDS URIs of masks that were made before")
     lesions = traits.List(traits.Str, usedefault=True, desc="those of lesions")
+    denoise = traits.Enum("none", "nlm", usedefault=True, desc="what was done to the scan's noise before all else")
 
 
 class _PreprocInputs(_Common):
     native_t1w = File(exists=True, mandatory=True, desc="bias-corrected image")
     template_t1w = File(exists=True, mandatory=True, desc="white-striped brain")
     forward = File(exists=True, mandatory=True, desc="image to template")
-    template_seen = File(exists=True, desc="brain mask without lesions, where there are any")
     field = File(desc="bias field, where it is to be written")
     brain = traits.Dict(mandatory=True, desc="what extraction says of its mask")
     bias = traits.Dict(mandatory=True, desc="how the field was found")
@@ -90,7 +92,8 @@ class WritePreprocessed(_Writer):
         fields = image_sidecar("brain", [raw, *given.given], None, raw) | {"Type": "Brain"}
         mask = write(products.native_mask, given.native_mask, fields, np.uint8, 1)
         fields = image_sidecar("preproc", [raw, mask, *given.given], None, raw)
-        fields |= {"SkullStripped": given.brain["stripped"], "BiasFieldCorrection": given.bias["method"]}
+        fields |= {"SkullStripped": given.brain["stripped"], "Denoising": _DENOISING[given.denoise]}
+        fields |= {"BiasFieldCorrection": given.bias["method"]}
         preproc = write(products.native_t1w, given.native_t1w, fields, np.float32, 1)
         for path in (products.field, sidecar_of(products.field)):
             path.unlink(missing_ok=True)  # an earlier run's is that of another image
@@ -133,6 +136,7 @@ class _HarmonizedInputs(_Common):
     uncertainty = File(exists=True, mandatory=True)
     description = traits.Str(mandatory=True, desc="value of desc-")
     native_space = traits.Bool(False, usedefault=True, desc="also write on the native grid")
+    scan = traits.Dict(mandatory=True, desc="what its name and sidecars say of it")
     conform = traits.Dict(mandatory=True)
     brain = traits.Dict(mandatory=True)
     bias = traits.Dict(mandatory=True)
@@ -154,9 +158,12 @@ class WriteHarmonized(_Writer):
         """Names: DESIGN, section 4."""
         from imunity_bids.bids.outputs import write_json
         from imunity_bids.bids.sidecars import image_sidecar
+        from imunity_bids.qc.features import image_features
+        from imunity_bids.qc.image_quality import image_quality
 
         given = self.inputs
         products, template = self.place()
+        brain = self._brain()
         raw = products.source.uri
         sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
         sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:")]
@@ -166,12 +173,13 @@ class WriteHarmonized(_Writer):
 
         fields = image_sidecar("uncertainty", sources, given.template, raw) | {"SkullStripped": True}
         _write_image(products.uncertainty(given.description), given.uncertainty, np.float32, 4, fields, products.out)
-        write_json(products.features(given.description), self._features())
+        features = image_features(brain, np.array(given.info["quantiles"]))
+        write_json(products.features(given.description), features)
         path = products.harmonized(given.description)
         if given.native_space:
             self._write_native(products, template, path)
         fields = image_sidecar("harmonized", sources, given.template, raw) | {"SkullStripped": True}
-        _write_image(path, given.harmonized, np.float32, 4, fields | self._record(), products.out)
+        _write_image(path, given.harmonized, np.float32, 4, fields | self._record(image_quality(brain)), products.out)
         return {"done": [path.name]}
 
     def _write_native(self, products: Products, template: Template, harmonized: Path) -> None:
@@ -190,20 +198,20 @@ class WriteHarmonized(_Writer):
         write_nifti(path, (np.clip(back, 0, 1) * inside).astype(np.float32), native.affine, 1)
         _write_sidecar(path, fields)
 
-    def _features(self) -> dict[str, Any]:
-        """What the group level compares sites by."""
-        from imunity_bids.qc.features import image_features
+    def _brain(self) -> Brain | None:
+        """Before and after, for what is measured on both."""
+        from imunity_bids.qc.brain import brain_of
 
         given = self.inputs
-        before, after = load(given.template_t1w)[1], load(given.harmonized)[1]
-        inside = load(given.template_mask)[1] > 0
-        return image_features(before, after, inside, np.array(given.info["quantiles"]))
+        mask, seen = (load(file)[1] > 0 for file in (given.template_mask, given.template_seen))
+        return brain_of(load(given.template_t1w)[1], load(given.harmonized)[1], mask, seen)
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self, quality: dict[str, float]) -> dict[str, Any]:
         """What the sidecar tells of how the image came about and how good it is."""
         from imunity_bids.bids.sidecars import software
         from imunity_bids.plan.parameters import parameters_hash
         from imunity_bids.qc.measures import findings
+        from imunity_bids.qc.scan_kind import scan_findings
         from imunity_bids.qc.verdict import verdict
 
         given = self.inputs
@@ -217,8 +225,11 @@ class WriteHarmonized(_Writer):
             "white_matter_peak": given.stripe["peak"],
             "white_matter_width": given.stripe["width"],
             **given.info["fidelity"],
+            **given.bias["measures"],
+            **quality,
         }
-        overall = verdict(findings(numbers))
+        scan = {**given.scan, "VoxelSizeMM": given.conform["voxel_mm"]}
+        overall = verdict([*scan_findings(scan), *findings(numbers)])
         return {
             "Harmonization": {
                 "Method": _METHODS[provenance["Bundle"]["Architecture"]["kind"]],
@@ -233,14 +244,18 @@ class WriteHarmonized(_Writer):
                 "Precision": compute["precision"],
                 "Fallbacks": compute["fallbacks"],
             },
+            "Scan": scan,
             "HeaderFixes": given.conform["fixes"],
+            "Denoising": _DENOISING[given.denoise],
             "BrainExtraction": given.brain["method"],
+            **({"SmoothingFWHM": given.info["smoothing"]} if given.info["smoothing"] else {}),
             **({"Lesions": {"Masks": given.lesions, "VolumeML": given.brain["lesion_ml"]}} if given.lesions else {}),
             "BiasFieldCorrection": given.bias["method"],
             "QualityControl": {"verdict": overall.verdict, "reason": overall.reason, **numbers},
         }
 
 
+_DENOISING = {"none": "none", "nlm": "adaptive non-local means for Rician noise (ANTs' DenoiseImage)"}
 _METHODS = {
     "curves": "ImUnity's encoders with decoders of one intensity curve for the whole brain, and of the error",
     "paper": "ImUnity as published (Cackowski 2023)",

@@ -60,22 +60,23 @@ class _HarmonizeInputs(Inputs):
     batch_size = traits.Int(16, usedefault=True)
     precision = traits.Enum("float32", "float16", "bfloat16", usedefault=True)
     noise = traits.Enum("match", "keep", usedefault=True, desc="match: what is noisier than the reference is denoised")
+    target_fwhm = traits.Str("none", usedefault=True, desc="none, reference, or mm: what is sharper is smoothed")
 
 
 class _HarmonizeOutputs(TraitedSpec):
     out_file = File(desc="harmonized brain")
     uncertainty = File(desc="expected error")
-    info = traits.Dict(desc="fidelity, reference, compute")
+    info = traits.Dict(desc="fidelity, reference, smoothing, compute")
 
 
 class Harmonize(Interface):
-    """White-striped brain -> harmonized brain."""
+    """White-striped brain -> harmonized brain. Its fidelity is that before it is smoothed on demand."""
 
     input_spec = _HarmonizeInputs
     output_spec = _HarmonizeOutputs
 
     def work(self, folder: Path) -> dict[str, Any]:
-        """See `harmonize.inference`, `harmonize.noise` and `qc.fidelity`."""
+        """See `harmonize.inference`, `harmonize.noise`, `harmonize.smoothness` and `qc.fidelity`."""
         from dataclasses import replace
 
         from nipype.interfaces.base import isdefined
@@ -83,6 +84,7 @@ class Harmonize(Interface):
         from imunity_bids.harmonize.inference import Compute, harmonize
         from imunity_bids.harmonize.noise import Noise, match_noise, white_noise
         from imunity_bids.harmonize.references import load_reference
+        from imunity_bids.harmonize.smoothness import OF_REFERENCE, OFF, smoothed_to
         from imunity_bids.models.bundle import load_bundle
         from imunity_bids.models.device import resolve_device
         from imunity_bids.qc.fidelity import fidelity
@@ -103,12 +105,18 @@ class Harmonize(Interface):
             harmonized = replace(harmonized, image=quiet)
         else:
             noise = Noise.unchanged(white_noise(harmonized.image, seen), reference.noise)
+        result, smoothing = harmonized.image, {}
+        if given.target_fwhm != OFF:
+            target = reference.fwhm if given.target_fwhm == OF_REFERENCE else float(given.target_fwhm)
+            result, done = smoothed_to(harmonized.image, mask, target)
+            smoothing = done.record()
         return {
-            "out_file": save(folder / "harmonized.nii", harmonized.image, image),
+            "out_file": save(folder / "harmonized.nii", result, image),
             "uncertainty": save(folder / "uncertainty.nii", harmonized.uncertainty, image),
             "info": {
                 "fidelity": fidelity(before, harmonized, mask, reference, seen) | noise.measures(),
                 "reference": {"label": reference.label, "type": reference.kind, "sha256": reference.sha256},
+                "smoothing": smoothing,
                 "quantiles": [round(value, 5) for value in reference.quantiles.tolist()],
                 "compute": {
                     "device": compute.device,

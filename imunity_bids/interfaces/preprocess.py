@@ -25,7 +25,7 @@ class _ConformInputs(Inputs):
 
 class _ConformOutputs(TraitedSpec):
     out_file = File(desc="RAS, 3D, finite, float32")
-    info = traits.Dict(desc="what was mended")
+    info = traits.Dict(desc="what was mended, size of a voxel")
 
 
 class Conform(Interface):
@@ -39,9 +39,32 @@ class Conform(Interface):
         from imunity_bids.image.conform import conform, read_image
 
         image, fixes = conform(*read_image(Path(self.inputs.in_file)))
+        voxel_mm = [round(float(size), 4) for size in image.header.get_zooms()[:3]]
         out_file = folder / "conformed.nii"
         image.to_filename(out_file)
-        return {"out_file": str(out_file), "info": {"fixes": fixes}}
+        return {"out_file": str(out_file), "info": {"fixes": fixes, "voxel_mm": voxel_mm}}
+
+
+class _DenoiseInputs(Inputs):
+    in_file = File(exists=True, mandatory=True, desc="conformed image")
+
+
+class _DenoiseOutputs(TraitedSpec):
+    out_file = File(desc="image with less noise, float32")
+
+
+class Denoise(Interface):
+    """Conformed image -> conformed image with less noise."""
+
+    input_spec = _DenoiseInputs
+    output_spec = _DenoiseOutputs
+
+    def work(self, folder: Path) -> dict[str, Any]:
+        """See `image.ants_bridge`."""
+        from imunity_bids.image.ants_bridge import denoised
+
+        image, _ = load(self.inputs.in_file)
+        return {"out_file": save(folder / "denoised.nii", denoised(image).astype(np.float32), image)}
 
 
 class _BrainInputs(Inputs):
@@ -195,7 +218,7 @@ class _BiasOutputs(TraitedSpec):
     out_file = File(desc="image without bias field, float32")
     field = File(desc="the field: image = raw / field")
     moved = File(desc="image without bias field in template space, 0 beyond the box of the brain, not yet masked")
-    info = traits.Dict(desc="how the field was found")
+    info = traits.Dict(desc="how the field was found, and its measures")
 
 
 class CorrectBias(Interface):
@@ -210,14 +233,16 @@ class CorrectBias(Interface):
         from imunity_bids.image.ants_bridge import apply
         from imunity_bids.image.bias_field import OVERLAP, unbiased, white_map
         from imunity_bids.image.template import load_template
+        from imunity_bids.metrics.image_quality import inu
 
         given = self.inputs
         template = load_template(given.template)
         image, _ = load(given.in_file)
         mask = load(given.mask)[1] > 0
+        seen = seen_of(given, mask)
         known = given.method == "white-matter" and given.overlap >= OVERLAP
         white = white_map(template, image, Path(given.backward)) if known else None
-        made = unbiased(image, mask, white, given.method, seen_of(given, mask))
+        made = unbiased(image, mask, white, given.method, seen)
         box = bounding_box(load(given.template_mask)[1] > 0)
         moved = np.zeros(template.mask.shape, np.float32)
         moved[box] = apply(made.image, image, template.brain.slicer[box], Path(given.forward), "bSpline").clip(0)
@@ -225,7 +250,7 @@ class CorrectBias(Interface):
             "out_file": save(folder / "unbiased.nii", made.image, image),
             "field": save(folder / "field.nii", made.field, image),
             "moved": save(folder / "template.nii", moved, template.brain),
-            "info": {"method": made.method},
+            "info": {"method": made.method, "measures": inu(made.field, seen)},
         }
 
 

@@ -37,6 +37,7 @@ class Reference:
     codes: dict[str, Tensor]  # per axis: (1, C), of the paper's generators (1, C, 1, 1)
     quantiles: Tensor  # of the intensities inside the brain at 0, 1, …, 100 %
     noise: float = math.nan  # standard deviation in white matter; NaN: not known
+    fwhm: float = math.nan  # smoothness of its images in mm, mean of the axes; NaN: not known, as in a bundle
     brains: int = 1  # that it is the mean of
 
 

@@ -19,7 +19,7 @@ from imunity_bids.settings import Settings
 
 def preprocessing(settings: Settings, template: Template) -> dict[str, Any]:
     """The part that decides the white-striped brain."""
-    names = ("skull_strip", "brain_border", "registration", "template", "bias_correction", "random_seed")
+    names = ("denoise", "skull_strip", "brain_border", "registration", "template", "bias_correction", "random_seed")
     chosen = {name: getattr(settings, name) for name in names}
     return chosen | {
         "version": version(),
@@ -51,6 +51,7 @@ def parameters(
         "reference_masks": reference.masks,
         "slices": settings.reference_slices,
         "noise": settings.noise,
+        "target_fwhm": settings.target_fwhm,
         "spaces": sorted(settings.output_spaces),
         "bias_field": settings.save_bias_field,
     }

@@ -53,7 +53,8 @@ def resolve_references(settings: Settings, bundled: dict[str, str], dataset: Dat
     Raises
     ------
     Usage, InputMissing, NothingSelected
-        A reference that does not exist, or two with the same label; a dataset of references that none is looked up in.
+        A reference that does not exist, two with the same label, or one whose smoothness is wanted and not known; a
+        dataset of references that none is looked up in.
     """
     requests = [_resolve(spec, settings, bundled, dataset) for spec in settings.references]
     if settings.reference_dataset and not any(request.kind in ("participant", "site") for request in requests):
@@ -61,6 +62,10 @@ def resolve_references(settings: Settings, bundled: dict[str, str], dataset: Dat
     labels = [request.label for request in requests]
     if doubles := {label for label in labels if labels.count(label) > 1}:
         raise Usage(f"--reference: two references are called {', '.join(doubles)}")
+    from_bundle = ", ".join(request.label for request in requests if request.kind == "bundle")
+    if settings.target_fwhm == "reference" and from_bundle:
+        unknown = f"the smoothness of the bundle's {from_bundle} is unknown"
+        raise Usage(f"--target-fwhm reference: {unknown}; give mm, or scans to --reference")
     return requests
 
 

@@ -16,13 +16,13 @@ from scipy import ndimage
 from imunity_bids.metrics.matching import matching_to
 from imunity_bids.metrics.shape import mask_shape
 from imunity_bids.metrics.textures import intensity_and_texture
-from imunity_bids.metrics.tissue_ratios import tissue_ratios, well_inside
+from imunity_bids.metrics.tissue_ratios import tissue_ratios
 from imunity_bids.metrics.volumes import tissue_volumes
+from imunity_bids.qc.brain import Brain
 
 STEP = 2  # voxels, along each axis
 BLUR = 2.0  # mm (σ): textures of a site are gone, its contrast is not
 SAMPLE = 20_000  # voxels that tissues are learned from
-FEWEST = 1000  # voxels after the step: 8 mL; less is no brain
 BEFORE, AFTER, MATCHED, BLURRED = "before", "after", "matching", "blurred"
 DESCRIPTION = (
     "What the group level compares sites by: tissue levels relative to white matter in voxels well inside each tissue "
@@ -32,15 +32,13 @@ DESCRIPTION = (
 )
 
 
-def image_features(before: np.ndarray, after: np.ndarray, mask: np.ndarray, quantiles: np.ndarray) -> dict[str, Any]:
+def image_features(brain: Brain | None, quantiles: np.ndarray) -> dict[str, Any]:
     """Numbers of one image for `*_features.json`; None where one is not defined.
 
     Parameters
     ----------
-    before, after
-        White-striped and harmonized brain, (X, Y, Z) float32 in [0, 1], 1 mm.
-    mask
-        (X, Y, Z) bool.
+    brain
+        Before and after; None: the mask is too small for a brain.
     quantiles
         Of the reference's intensities, at 0, 1, …, 100 %, (101,).
 
@@ -48,22 +46,21 @@ def image_features(before: np.ndarray, after: np.ndarray, mask: np.ndarray, quan
     -------
     dict
         `Images`, by name (before, after, matching, blurred): `Ratios`, `VolumesML` and `Intensities` of each, the
-        blurred one having only the last; `MaskShape`. Without `Images` where the mask is too small for a brain.
+        blurred one having only the last; `MaskShape`. Without a brain neither.
     """
-    box = ndimage.find_objects(mask.astype(np.uint8))
-    if not box or np.count_nonzero(_coarse(mask[box[0]])) < FEWEST:
+    if brain is None:
         return {"Description": DESCRIPTION}
-    before, after, mask = (np.ascontiguousarray(volume[box[0]]) for volume in (before, after, mask))
-    inside, small = well_inside(before, mask), _coarse(mask)
+    small = _coarse(brain.mask)
+    matched = matching_to(brain.before, brain.mask, quantiles)
     images: dict[str, dict[str, Any]] = {}
-    for name, image in ((BEFORE, before), (AFTER, after), (MATCHED, matching_to(before, mask, quantiles))):
+    for name, image in ((BEFORE, brain.before), (AFTER, brain.after), (MATCHED, matched)):
         coarse = _coarse(image)
         images[name] = {
-            "Ratios": _plain(tissue_ratios(image, inside)),
+            "Ratios": _plain(tissue_ratios(image, brain.inside)),
             "VolumesML": _plain({t: n * STEP**3 / 1000 for t, n in tissue_volumes(coarse, small, SAMPLE).items()}),
             "Intensities": _plain(intensity_and_texture(coarse, small)),
         }
-    blurred = ndimage.gaussian_filter(_coarse(before), BLUR / STEP)
+    blurred = ndimage.gaussian_filter(_coarse(brain.before), BLUR / STEP)
     images[BLURRED] = {"Intensities": _plain(intensity_and_texture(blurred, small))}
     return {"Description": DESCRIPTION, "Images": images, "MaskShape": _plain(mask_shape(small, STEP))}
 

@@ -43,8 +43,78 @@ class Measure:
     failed: Limits | None = None  # outside: not to be used
     finding: str = ""  # the sentence for a value outside; {value} is filled in
     source: str = ""  # of formula and limits
+    folded: bool = False  # reports show it on demand only
 
 
+def _of_the_image(name: str, text: str, formula: str, better: str, source: str) -> tuple[Measure, Measure]:
+    """A measure of `metrics.image_quality`, of the image before and after harmonization."""
+    before = Measure(f"{name}_before", text, formula, better, source=source, folded=True)
+    return before, Measure(f"{name}_after", "The same after harmonization", better=better, folded=True)
+
+
+def _of_tissue(name: str, tissue: str) -> tuple[Measure, Measure]:
+    text, formula = f"Signal-to-noise ratio inside {tissue}, before harmonization", "median / (σ √(n / (n − 1)))"
+    return _of_the_image(f"snr_{name}", text, formula, "higher", "MRIQC; Magnotta 2006")
+
+
+def _of_axis(axis: str, direction: str) -> tuple[Measure, Measure]:
+    text = f"Smoothness {direction}, full width at half maximum in mm, before harmonization; anatomy counts as well"
+    formula = "√(−2 ln 2 / ln(1 − σ²(differences of neighbours) / 2 σ²)) × 1 mm, in the mask"
+    return _of_the_image(f"fwhm_{axis}", text, formula, "lower", "MRIQC, AFNI's 3dFWHMx; Forman 1995")
+
+
+IMAGE_QUALITY = (
+    *_of_the_image(
+        "cjv",
+        "Coefficient of joint variation of white and gray matter, in voxels well inside each, before harmonization",
+        "(σ_WM + σ_GM) / |μ_WM − μ_GM|, medians and median absolute deviations",
+        "lower",
+        "MRIQC; Ganzetti 2016",
+    ),
+    *_of_the_image(
+        "cnr",
+        "Contrast-to-noise ratio of white and gray matter, before harmonization",
+        "|μ_WM − μ_GM| / √(σ²_WM + σ²_GM); MRIQC adds σ² of air, which a bare brain lacks",
+        "higher",
+        "MRIQC; Magnotta 2006",
+    ),
+    *_of_tissue("csf", "CSF (the ventricles)"),
+    *_of_tissue("gm", "gray matter (the cortex)"),
+    *_of_tissue("wm", "white matter"),
+    *_of_the_image(
+        "wm_cov",
+        "Coefficient of variation of white matter, by what its outliers do not move, before harmonization",
+        "1.4826 × median absolute deviation / median",
+        "lower",
+        "Vovk 2007",
+    ),
+    *_of_the_image(
+        "wm2max",
+        "Level of white matter relative to the brightest of the brain, before harmonization",
+        "median / 99.95th percentile of the mask",
+        "",
+        "MRIQC: 0.6 to 0.8 is usual, of a whole head",
+    ),
+    *_of_the_image(
+        "efc",
+        "Entropy focus criterion of the brain, before harmonization: blurring and ghosts raise it",
+        "Σ x/e ln(x/e) / (√n ln(1/√n)), e = √Σx²",
+        "lower",
+        "MRIQC; Atkinson 1997",
+    ),
+    *_of_axis("x", "from left to right"),
+    *_of_axis("y", "from back to front"),
+    *_of_axis("z", "from bottom to top"),
+    Measure(
+        "inu_range",
+        "Range of the bias field that was taken out, inside the brain, its mean being about 1",
+        "95th − 5th percentile",
+        "lower",
+        source="MRIQC",
+        folded=True,
+    ),
+    Measure("inu_med", "Median of that field", source="MRIQC", folded=True),
+)
 MEASURES = (
     Measure(
         "brain_volume_ml",
@@ -197,6 +267,7 @@ MEASURES = (
         "the models are unsure (mean uncertainty {value:.3f})",
         SEEN,
     ),
+    *IMAGE_QUALITY,
 )
 COLUMNS = {
     "verdict": "ok, check (a person should look) or failed",

@@ -28,6 +28,7 @@ def render(cohort: Cohort, by_site: pd.DataFrame, comparison: dict[str, Any]) ->
     images = images.assign(href=images.report + "#" + images.stem)
     colour = colours(list(by_site.site))
     features = cohort.features
+    measures = [measure for measure in MEASURES if by_site[measure.name].notna().any()]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["digits"] = digits
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -45,29 +46,42 @@ def render(cohort: Cohort, by_site: pd.DataFrame, comparison: dict[str, Any]) ->
         ratio_names=RATIO_NAMES,
         methods={BEFORE: "before", MATCHED: "plain histogram matching", AFTER: "after"},
         change_of=change_of,
-        strips=_strips(cohort, images, colour),
+        strips=_strips(_contrasts(cohort, images) + _series(images, folded=False), images, colour),
+        folded=_strips(_series(images, folded=True), images, colour),
         outlying=_outlying(images),
-        measures=[measure for measure in MEASURES if by_site[measure.name].notna().any()],
+        all_measures=measures,
+        measures=[measure for measure in measures if not measure.folded],
         rows=_rows(cohort),
         is_number=lambda value: isinstance(value, int | float | np.number) and bool(np.isfinite(value)),
     )
 
 
-def _strips(cohort: Cohort, images: pd.DataFrame, colour: dict[str, str]) -> list[Strip]:
-    """Tissue ratios before and after, then all quality measures."""
-    numbers = sites.measures_of(images)
-    series = [(measure.name, measure.text, numbers[measure.name], None) for measure in MEASURES]
-    if set(RATIOS) <= set(cohort.features):
-        by_method = {name: part.set_index("image") for name, part in cohort.features.groupby("method")}
-        text, both = "Tissue level relative to white matter", cohort.features.method.isin((BEFORE, AFTER))
-        ratios = [
-            (f"{ratio}, {when}", text, by_method[when][ratio].reindex(images.index), cohort.features[ratio][both])
-            for ratio in RATIOS
-            for when in (BEFORE, AFTER)
-        ]
-        series = ratios + series
+Series = tuple[str, str, pd.Series, pd.Series | None]  # name, text, values of the images, what the axis spans
+
+
+def _strips(series: list[Series], images: pd.DataFrame, colour: dict[str, str]) -> list[Strip]:
+    """Those that some image has."""
     drawn = (strip(name, text, values, images, colour, span) for name, text, values, span in series)
     return [one for one in drawn if one is not None]
+
+
+def _contrasts(cohort: Cohort, images: pd.DataFrame) -> list[Series]:
+    """Tissue ratios before and after."""
+    if not set(RATIOS) <= set(cohort.features):
+        return []
+    by_method = {name: part.set_index("image") for name, part in cohort.features.groupby("method")}
+    text, both = "Tissue level relative to white matter", cohort.features.method.isin((BEFORE, AFTER))
+    return [
+        (f"{ratio}, {when}", text, by_method[when][ratio].reindex(images.index), cohort.features[ratio][both])
+        for ratio in RATIOS
+        for when in (BEFORE, AFTER)
+    ]
+
+
+def _series(images: pd.DataFrame, folded: bool) -> list[Series]:
+    """Quality measures."""
+    numbers = sites.measures_of(images)
+    return [(m.name, m.text, numbers[m.name], None) for m in MEASURES if m.folded == folded]
 
 
 def _outlying(images: pd.DataFrame) -> list[dict[str, Any]]:

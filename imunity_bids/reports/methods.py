@@ -17,6 +17,8 @@ _PAPERS = {
     "NeuroImage: Clinical 6, 2014. doi:10.1016/j.nicl.2014.08.008",
     "SynthStrip": "Hoopes A et al. SynthStrip: skull-stripping for any brain image. NeuroImage 260, 2022. "
     "doi:10.1016/j.neuroimage.2022.119474",
+    "Manjon": "Manjon JV et al. Adaptive non-local means denoising of MR images with spatially varying noise levels. "
+    "Journal of Magnetic Resonance Imaging 31(1), 2010. doi:10.1002/jmri.22003",
     "Buades": "Buades A, Coll B, Morel JM. A non-local algorithm for image denoising. CVPR 2005. "
     "doi:10.1109/CVPR.2005.38",
     "ANTs": "Tustison NJ et al. The ANTsX ecosystem for quantitative biological and medical imaging. Scientific "

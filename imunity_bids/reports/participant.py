@@ -23,7 +23,7 @@ from imunity_bids.image.conform import conform, read_image
 from imunity_bids.image.template import load_template
 from imunity_bids.plan.crash import Failure
 from imunity_bids.plan.plan import Plan
-from imunity_bids.qc.measures import COLUMNS
+from imunity_bids.qc.measures import COLUMNS, MEASURES
 from imunity_bids.reports import figures
 from imunity_bids.reports.methods import citation
 
@@ -72,11 +72,13 @@ def render(plan: Plan, name: str, sections: list[dict[str, Any]], methods: str) 
     """The HTML of one participant."""
     import jinja2
 
+    folded = {measure.name: measure.text for measure in MEASURES if measure.folded}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=name,
         sections=sections,
-        columns=COLUMNS,
+        columns={name: text for name, text in COLUMNS.items() if name not in folded},
+        folded=folded,
         references=[f"{r.label} ({r.kind})" for r in plan.references],
         bundle=f"{plan.card['name']} {plan.card['version']}",
         template=plan.settings.template,

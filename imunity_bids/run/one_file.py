@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 SPACES = ("template", "T1w")
 OPTIONS = (
-    *("reference_slices", "noise", "model", "skull_strip", "brain_model", "brain_border", "synthstrip_model"),
-    *("registration", "bias_correction", "template", "device", "batch_size", "precision", "omp_nthreads"),
-    "random_seed",
+    *("reference_slices", "noise", "target_fwhm", "model", "denoise", "skull_strip", "brain_model", "brain_border"),
+    *("synthstrip_model", "registration", "bias_correction", "template", "device", "batch_size", "precision"),
+    *("omp_nthreads", "random_seed"),
 )  # of `Settings`, that one scan can have
 
 

@@ -8,7 +8,7 @@ from nipype import Node, Workflow
 
 from imunity_bids.bids.scan import T1w
 from imunity_bids.hashes import sha256
-from imunity_bids.interfaces.preprocess import Conform, ExtractBrain
+from imunity_bids.interfaces.preprocess import Conform, Denoise, ExtractBrain
 from imunity_bids.plan.plan import Plan
 from imunity_bids.workflows.nodes import make_node, step_gb, volume_gb
 
@@ -16,15 +16,15 @@ HEAD = ("conformed", "mask", "seen", "conform_info", "brain_info")  # what the s
 
 
 def init_extraction_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> Workflow:
-    """Conform, brain extraction.
+    """Conform, denoising where it is asked for, brain extraction.
 
     Inputs
     ------
     The raw image is set when the workflow is built; there is no node to connect to.
 
-    Outputs (of the nodes `conform` and `brain`)
-    --------------------------------------------
-    conform.out_file, brain.out_file, brain.seen
+    Outputs (of the nodes `conform`, `denoise` if there is one, and `brain`)
+    ------------------------------------------------------------------------
+    conform.out_file or denoise.out_file, brain.out_file, brain.seen
         The scan in RAS, its brain mask, and that without lesions.
     conform.info, brain.info
         What was mended; method and measures of the mask.
@@ -51,15 +51,19 @@ def init_extraction_wf(image: T1w, plan: Plan, crash_file: Path, name: str) -> W
     brain.inputs.lesions = [str(lesion.path) for lesion in image.lesions]
     brain.inputs.lesion_uris = [lesion.uri for lesion in image.lesions]
     brain.inputs.depends_on += "".join(f" {sha256(lesion.path)}" for lesion in image.lesions)
-    for step in (conform, brain):
+    workflow, scan = Workflow(name), conform
+    if settings.denoise == "nlm":
+        scan = make_node(Denoise(), "denoise", settings, step_gb("denoise", size))
+        workflow.connect(conform, "out_file", scan, "in_file")
+    workflow.connect(scan, "out_file", brain, "in_file")
+    for step in (conform, scan, brain):
         step.inputs.crash_file = str(crash_file)
-    workflow = Workflow(name)
-    workflow.connect(conform, "out_file", brain, "in_file")
     return workflow
 
 
 def connect_head(workflow: Workflow, extraction: Workflow, head: Node | Workflow, prefix: str = "") -> None:
     """Give what was extracted to a node with the inputs `HEAD`, or to that node of a workflow by its `prefix`."""
-    outputs = ("conform.out_file", "brain.out_file", "brain.seen", "conform.info", "brain.info")
+    scan = "denoise" if extraction.get_node("denoise") else "conform"
+    outputs = (f"{scan}.out_file", "brain.out_file", "brain.seen", "conform.info", "brain.info")
     for output, target in zip(outputs, HEAD, strict=True):
         workflow.connect(extraction, output, head, f"{prefix}{target}")

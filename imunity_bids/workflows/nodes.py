@@ -16,6 +16,7 @@ from imunity_bids.settings import Settings
 # What a step takes at its peak: its process, and so many times the image as float32 (benchmarks/memory.py), in GB.
 STEP_GB = {
     "conform": (0.4, 3),
+    "denoise": (0.4, 6),
     "brain": (0.6, 8),
     "register": (1.0, 10),
     "bias": (0.6, 16),

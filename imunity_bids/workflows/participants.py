@@ -9,6 +9,7 @@ from nipype import Node, Workflow
 from nipype.interfaces.utility import Merge
 
 from imunity_bids.bids.inputs import T1w
+from imunity_bids.bids.metadata import Metadata, about
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.interfaces.derivatives import WriteHarmonized, WritePreprocessed
 from imunity_bids.interfaces.harmonize import EncodeReference, Harmonize
@@ -59,6 +60,7 @@ def _add_image(
     settings, size = plan.settings, volume_gb(image.path)
     name, common = node_name(image.stem), _common(plan, image)
     fingerprint = sha256(image.path)
+    scan = about(image, Metadata(settings.bids_dir).of(image.stem))
     write = make_node(
         WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, step_gb("write", size)
     )
@@ -87,6 +89,7 @@ def _add_image(
                 batch_size=settings.batch_size,
                 precision=settings.precision,
                 noise=settings.noise,
+                target_fwhm=settings.target_fwhm,
                 crash_file=common["crash_file"],
             ),
             f"harmonize_{name}_to_{label}",
@@ -97,6 +100,7 @@ def _add_image(
         finish = make_node(
             WriteHarmonized(
                 **common,
+                scan=scan,
                 description=plan.description(reference),
                 native_space=plan.native,
                 provenance=_provenance(plan, image, fingerprint, reference),
@@ -114,6 +118,7 @@ def _add_image(
             ("conformed", finish, "native_image"),
             ("native_mask", finish, "native_mask"),
             ("template_mask", finish, "template_mask"),
+            ("template_seen", finish, "template_seen"),
             ("striped", finish, "template_t1w"),
             ("backward", finish, "backward"),
             ("conform_info", finish, "conform"),
@@ -138,6 +143,7 @@ def _common(plan: Plan, image: T1w) -> dict[str, Any]:
         "crash_file": str(crash_file(plan, image)),
         "given": [given.uri for given in (*image.given, *(v for v in plan.visits(image) if v != image))],
         "lesions": [lesion.uri for lesion in image.lesions],
+        "denoise": plan.settings.denoise,
     }
 
 
@@ -214,8 +220,16 @@ def _models_text(plan: Plan) -> str:
     return (
         f"The models of the bundle {plan.card['name']} {plan.card['version']}, one per anatomical axis, gave each "
         f"image the contrast of the reference ({references}): {what} The results of the three axes were fused by the "
-        f"voxelwise median (Cackowski et al. 2023).{_NOISE[plan.settings.noise]}"
+        f"voxelwise median (Cackowski et al. 2023).{_NOISE[plan.settings.noise]}{_smoothing_text(plan)}"
     )
+
+
+def _smoothing_text(plan: Plan) -> str:
+    target = plan.settings.target_fwhm
+    if target == "none":
+        return ""
+    what = "their reference" if target == "reference" else f"{target} mm (full width at half maximum)"
+    return f" Images that were sharper than {what} were smoothed to it."
 
 
 _NOISE = {

@@ -28,6 +28,10 @@ _EXTRACTION = {
     "none": "the tool that was used before publication (the scans came without their skull)",
 }
 
+_DENOISING = {
+    "none": "",
+    "nlm": " and denoised by adaptive non-local means for Rician noise (Manjon et al. 2010; ANTs)",
+}
 _N4 = "Intensity non-uniformity was corrected with N4 (Tustison et al. 2010)."
 _VISITS = (
     " All scans of a person went through one space midway between them (rigid registration to their mean; Reuter et "
@@ -45,7 +49,7 @@ _FIELD = {
 
 
 def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str, together: bool = False) -> Workflow:
-    """Conform, brain extraction, registration, bias field, white stripe.
+    """Conform, denoising where it is asked for, brain extraction, registration, bias field, white stripe.
 
     Inputs
     ------
@@ -55,7 +59,8 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str, toge
     Outputs (of the node `outputs`)
     -------------------------------
     conformed, native_mask, native_t1w, field
-        The scan in RAS, its brain mask, the scan without bias field, and that field, on the scan's own voxels.
+        The scan in RAS (denoised where that is asked for), its brain mask, the scan without bias field, and that field,
+        on the scan's own voxels.
     template_mask, template_seen, striped
         Brain mask, the same without lesions, and white-striped brain in [0, 1] in template space.
     forward, backward
@@ -119,8 +124,8 @@ def preprocessing_text(plan: Plan) -> str:
     """The sentences of these steps for the methods text."""
     settings = plan.settings
     return (
-        f"Each image was reoriented to RAS; the brain was extracted with {_EXTRACTION[settings.skull_strip]}"
-        f"{_given_text(plan)}; "
+        f"Each image was reoriented to RAS{_DENOISING[settings.denoise]}; "
+        f"the brain was extracted with {_EXTRACTION[settings.skull_strip]}{_given_text(plan)}; "
         f"it was registered to {settings.template} with ANTs ({settings.registration}; antspyx "
         f"{metadata.version('antspyx')}).{_VISITS * bool(plan.together)} {_FIELD[settings.bias_correction]} "
         "Intensities were normalised by the white-matter peak (white stripe; Shinohara et al. 2014), found where the "

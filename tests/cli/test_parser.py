@@ -135,6 +135,13 @@ def test_the_toml_of_a_run_gives_the_same_run(here: Path) -> None:
     assert {n: getattr(again, n) for n in names} == {n: getattr(first, n) for n in names}
 
 
+@pytest.mark.parametrize("width", ["0", "-2", "nan", "inf", "soft", ""])
+def test_a_smoothness_that_is_none_is_a_wrong_call(here: Path, width: str) -> None:
+    with pytest.raises(Usage, match="--target-fwhm"):
+        settings(f"--target-fwhm={width}")
+    assert settings("--target-fwhm", "5.5").target_fwhm == "5.5"
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", "CUDA", ""])
 def test_a_device_that_nobody_knows_is_a_wrong_call(here: Path, device: str) -> None:
     with pytest.raises(Usage, match="--device"):

@@ -11,6 +11,7 @@ from imunity_bids.harmonize import curves, inference
 from imunity_bids.harmonize.inference import Harmonized, contrast_codes, harmonize, intensity_quantiles
 from imunity_bids.harmonize.references import load_reference, make_reference, save_reference
 from imunity_bids.harmonize.slices import Compute, from_slices, median_of_three, to_slices
+from imunity_bids.harmonize.smoothness import smoothness
 from imunity_bids.models.bundle import Bundle, load_bundle
 from imunity_bids.models.card import AXES
 from imunity_bids.models.imunity import TYPICAL_ERROR, one_scan
@@ -150,6 +151,8 @@ def test_a_reference_is_a_mean_and_survives_the_disk(
     save_reference(both, tmp_path / "x.safetensors")
     loaded = load_reference(tmp_path / "x.safetensors")
     assert (loaded.label, loaded.kind, loaded.sha256) == ("x", "site", "abc")
+    assert loaded.fwhm == pytest.approx((smoothness(volume, mask) + smoothness(volume**2, mask)) / 2)
+    assert loaded.noise == pytest.approx(both.noise, nan_ok=True)
     assert all(torch.equal(loaded.codes[axis], both.codes[axis]) for axis in AXES)
 
 

@@ -39,7 +39,7 @@ BRAINS: dict[str, str | tuple[str, int]] = {
     "sub-oblique": "ok",
     "sub-noform": "ok",
     "sub-lefthanded": "ok",
-    "sub-thick": "ok",
+    "sub-thick": "check",
     "sub-negative": "ok",
     "sub-zscored": "ok",
     "sub-half": "failed",

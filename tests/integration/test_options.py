@@ -411,6 +411,26 @@ def test_the_first_crash_stops_the_run_if_asked(
     assert sidecar(tmp_path / "on", "sub-01").is_file()
 
 
+def test_a_scan_is_denoised_and_the_result_smoothed_if_asked(
+    dataset: Path, tmp_path: Path, imunity: Callable[..., int], capsys: pytest.CaptureFixture
+) -> None:
+    """Each is told in the sidecar; less noise and the width that was asked for are measured in the image."""
+    reference = ("--reference", "sub-02_ses-2")
+    plain, quiet, smooth = tmp_path / "plain", tmp_path / "quiet", tmp_path / "smooth"
+    assert imunity(dataset, plain, *ONE, *reference) == 0
+    assert imunity(dataset, quiet, *ONE, *reference, "--denoise", "nlm") == 0
+    assert imunity(dataset, smooth, *ONE, *reference, "--target-fwhm", "20") == 0
+    before, denoised, smoothed = (told(out, "sub-01_ses-1") for out in (plain, quiet, smooth))
+    assert (before["Denoising"], "SmoothingFWHM" in before) == ("none", False)
+    assert "non-local means" in denoised["Denoising"]
+    assert denoised["QualityControl"]["wm_cov_before"] < before["QualityControl"]["wm_cov_before"]
+    assert smoothed["SmoothingFWHM"]["After"] == pytest.approx(20, abs=0.1)
+    assert smoothed["QualityControl"]["fwhm_x_after"] > before["QualityControl"]["fwhm_x_after"] + 1
+    capsys.readouterr()
+    assert imunity(dataset, smooth, *ONE, "--target-fwhm", "reference") == 64
+    assert "the smoothness of the bundle's default is unknown" in capsys.readouterr().err
+
+
 def test_noise_is_kept_if_asked_and_both_are_told(dataset: Path, tmp_path: Path, imunity: Callable[..., int]) -> None:
     """The tiny bundle's reference has no known noise, so nothing is matched; the option alone makes it anew."""
     out, work = tmp_path / "out", ("-w", tmp_path / "work")

@@ -59,7 +59,7 @@ def common(files: dict[str, str], products: Products) -> dict[str, str]:
     return {
         "source": files["raw"], "bids_dir": str(products.source.bids_dir), "output_dir": str(products.out),
         "template": "tiny", "native_image": files["image"], "native_mask": files["mask"],
-        "template_mask": files["mask"], "backward": files["transform"],
+        "template_mask": files["mask"], "template_seen": files["mask"], "backward": files["transform"],
     }  # fmt: skip
 
 
@@ -77,7 +77,9 @@ def write_preprocessed(files: dict[str, str], products: Products, *descriptions:
     )  # fmt: skip
 
 
-def write_harmonized(files: dict[str, str], products: Products, native: bool = True) -> derivatives.WriteHarmonized:
+def write_harmonized(
+    files: dict[str, str], products: Products, native: bool = True, agent: str = ""
+) -> derivatives.WriteHarmonized:
     fidelity = {
         "gradient_correlation": 0.99, "ssim_with_input": 0.98, "contrast_before": 0.3, "contrast_after": 0.3,
         "histogram_distance_before": 0.03, "histogram_distance_after": 0.01, "histogram_distance_change": -0.02,
@@ -89,12 +91,13 @@ def write_harmonized(files: dict[str, str], products: Products, native: bool = T
     return derivatives.WriteHarmonized(
         **common(files, products), template_t1w=files["image"], harmonized=files["image"],
         uncertainty=files["uncertainty"],
-        description="harmonized", native_space=native, conform={"fixes": []},
-            bias={"method": "N4"},
+        scan={"Suffix": "T1w", "AcquisitionType": "3D", "ContrastAgent": agent},
+        description="harmonized", native_space=native, conform={"fixes": [], "voxel_mm": [1.0, 1.0, 1.0]},
+        bias={"method": "N4", "measures": {"inu_range": 0.2, "inu_med": 1.0}},
         brain={"method": "network", "measures": brain, "stripped": False},
         registration={"template_correlation": 0.9, "template_dice": 0.99}, stripe=STRIPE,
         info={
-            "fidelity": fidelity, "compute": compute, "quantiles": [0.0, 1.0],
+            "fidelity": fidelity, "compute": compute, "quantiles": [0.0, 1.0], "smoothing": {},
             "reference": {"label": "A", "type": "site", "sha256": "aa"},
         },
         provenance={
@@ -124,6 +127,14 @@ def test_everything_is_written_and_the_mark_last(
     assert sidecar["QualityControl"]["verdict"] == "ok"
     assert "one intensity curve" in sidecar["Harmonization"]["Method"]
     assert {measure.name for measure in MEASURES} <= set(sidecar["QualityControl"])
+
+
+def test_a_contrast_agent_is_in_the_verdict(files: dict[str, str], products: Products, tmp_path: Path) -> None:
+    write_harmonized(files, products, agent="GADOLINIUM").work(tmp_path)
+    sidecar = json.loads(sidecar_of(products.harmonized("harmonized")).read_text())
+    assert sidecar["QualityControl"]["verdict"] == "check"
+    assert sidecar["QualityControl"]["reason"].startswith("contrast agent (GADOLINIUM)")
+    assert sidecar["Scan"]["VoxelSizeMM"] == [1.0, 1.0, 1.0]
 
 
 def test_a_redo_that_is_stopped_leaves_no_mark(
@@ -190,6 +201,7 @@ def test_from_a_scan_to_the_models_scale(files: dict[str, str], tmp_path: Path, 
     where = {name: moved[name] for name in ("forward", "backward", "overlap")} | {"template_mask": moved["mask"]}
     bias = preprocess.CorrectBias(**scan, **where).work(tmp_path)
     assert bias["info"]["method"] == "smooth field through white matter"
+    assert 0 < bias["info"]["measures"]["inu_range"] < 0.4  # the template has next to no field
     raw, made, field = (
         np.asarray(nib.load(f).dataobj) for f in (conformed["out_file"], bias["out_file"], bias["field"])
     )

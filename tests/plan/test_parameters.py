@@ -92,6 +92,8 @@ def test_what_is_done_is_not_done_again_unless_forced(settings: Settings) -> Non
         {"references": ("default", "other")},
         {"references": ("sub-02",)},
         {"reference_slices": 3},
+        {"denoise": "nlm"},
+        {"target_fwhm": "5"},
         {"skull_strip": "none"},
         {"skull_strip": "ants"},
         {"brain_border": 1.0},

@@ -18,6 +18,7 @@ from imunity_bids.bids.outputs import write_json
 from imunity_bids.bids.tables import write_scans_table
 from imunity_bids.cli.parser import parse
 from imunity_bids.evaluation.real_sites import evaluate_sites
+from imunity_bids.qc.brain import brain_of
 from imunity_bids.qc.features import image_features
 from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports import telling
@@ -46,7 +47,8 @@ def add_image(out: Path, person: str, seed: int, power: float) -> None:
         del quality["clipped"]
     record = {"QualityControl": quality, "Harmonization": {"ReferenceQuantiles": QUANTILES}}
     write_json(Path(f"{stem}harmonized_T1w.json"), record)
-    write_json(Path(f"{stem}harmonized_features.json"), image_features(before, brain, mask, np.array(QUANTILES)))
+    features = image_features(brain_of(before, brain, mask), np.array(QUANTILES))
+    write_json(Path(f"{stem}harmonized_features.json"), features)
     write_scans_table(anat, person, COLUMNS)
 
 

@@ -126,3 +126,4 @@ def test_papers_of_the_field_are_cited_where_it_ran() -> None:
     text = citation("Corrected by a smooth field (after Dawant et al. 1993 and Wells et al. 1996).")
     assert "computer-aided tissue classification" in text and "Adaptive segmentation" in text
     assert "Dawant" not in citation("N4 corrected the field.")
+    assert "spatially varying noise" in citation("Denoised (Manjon et al. 2010).")
