@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging
+from imunity_bids.cli.evaluate_diagnosis import add_diagnosis, run_diagnosis
 from imunity_bids.cli.evaluate_unlearning import add_unlearning, run_unlearning
 
 
@@ -30,6 +31,7 @@ def build_parser() -> Parser:
     brain.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
     _add_travelers(commands)
     _add_sites(commands)
+    add_diagnosis(commands)
     add_unlearning(commands)
     return parser
 
@@ -158,7 +160,13 @@ def _sites(options: argparse.Namespace) -> None:
     print(sites_table(summary).round(4).to_string())
 
 
-_COMMANDS = {"brain": _brain, "travelers": _travelers, "sites": _sites, "unlearning": run_unlearning}
+_COMMANDS = {
+    "brain": _brain,
+    "travelers": _travelers,
+    "sites": _sites,
+    "diagnosis": run_diagnosis,
+    "unlearning": run_unlearning,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,0 +1,98 @@
+"""Cross-validation of a method that harmonizes features: by person, or leaving whole sites out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from imunity_bids.errors import DataUnusable
+from imunity_bids.evaluation.cohort_methods import Method
+from imunity_bids.evaluation.cohort_rows import Rows
+from imunity_bids.unlearning.probe import CLASSIFIERS
+
+BY_PERSON, NEW_SITES = "persons left out", "sites left out"
+SCHEMES = (BY_PERSON, NEW_SITES)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one seed's folds have found.
+
+    Attributes
+    ----------
+    answers, fold
+        (n,): of the fold in which a row was left out, and its number.
+    told
+        (classifiers, n) bool: whether a fresh classifier told the row's site; without rows where it was not asked.
+    """
+
+    answers: np.ndarray
+    fold: np.ndarray
+    told: np.ndarray
+
+
+def split(rows: Rows, scheme: str, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of training rows and of rows left out; no person is on both sides, by `NEW_SITES` no site either.
+
+    Raises
+    ------
+    DataUnusable
+        A target of two classes, and a training part that has one of them only.
+    """
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    if scheme == NEW_SITES:
+        count = min(folds, len(np.unique(rows.site)))
+        parts = GroupKFold(count, shuffle=True, random_state=seed).split(rows.features, groups=rows.site)
+    else:
+        fewest = min(len(set(rows.person[rows.site == site])) for site in np.unique(rows.site))
+        kinds = np.char.add(rows.site, np.where(rows.target > 0, "+", "-")) if rows.classes else rows.site
+        count = max(2, min(folds, fewest))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class")  # then a fold may lack a site's patients
+            parts = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(kinds, kinds, rows.person))
+    for known, judged in parts:
+        known = known[~np.isin(rows.person[known], rows.person[judged])]
+        if rows.classes and len(np.unique(rows.target[known])) < 2:
+            raise DataUnusable("without the sites of a fold one of the two classes is gone: they have it to themselves")
+        yield known, judged
+
+
+def judge(rows: Rows, method: Method, scheme: str, folds: int, seed: int, shuffled: bool = False) -> Judged:
+    """Fit on the training rows of each fold, and ask about the rows left out.
+
+    The site is told by classifiers that learn from the harmonized training rows, which are more than those left out; they
+    are not asked by `NEW_SITES`, since they have never met a site that was left out.
+
+    Parameters
+    ----------
+    shuffled
+        The control: targets, and for the classifiers the sites, are those of other training rows.
+    """
+    answers, fold = np.zeros(len(rows)), np.zeros(len(rows), int)
+    asked = CLASSIFIERS if scheme == BY_PERSON else {}
+    told = np.zeros((len(asked), len(rows)), bool)
+    for number, (known, left_out) in enumerate(split(rows, scheme, folds, seed)):
+        training, order = rows.take(known), np.arange(len(known))
+        if shuffled:
+            order = np.random.default_rng([seed, number]).permutation(order)
+            training = replace(training, target=training.target[order])
+        found = method(training, rows.take(left_out), seed)
+        answers[left_out], fold[left_out] = found.answers, number
+        sites = rows.site[known][order]
+        for place, make in enumerate(asked.values()):
+            told[place, left_out] = _guessed(make(seed), found.known, sites, found.judged) == rows.site[left_out]
+    return Judged(answers, fold, told)
+
+
+def _guessed(classifier: object, known: np.ndarray, sites: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # far beyond what the folds can gain
+        return make_pipeline(StandardScaler(), classifier).fit(known, sites).predict(judged)

@@ -1,0 +1,39 @@
+"""Pictures of `imunity-evaluate diagnosis`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def plot_diagnosis(table: pd.DataFrame, path: Path) -> Path:
+    """Dots with 95 % intervals: a panel per data and target for the score, a colour per scheme, and one for the site."""
+    from matplotlib.figure import Figure
+
+    asked = list(table.groupby(["data", "target"], sort=False))
+    figure = Figure(figsize=(10, 3.2 * len(asked)), layout="constrained")
+    panels = figure.subplots(len(asked), 2, squeeze=False)
+    for (left, right), ((data, target), part) in zip(panels, asked, strict=True):
+        _dots(left, part, "value", f"{data}, {target}: {part.score.iloc[0]}")
+        _dots(right, part.dropna(subset=["site"]), "site", "site told (balanced accuracy)")
+        for axes, column in ((left, "shuffled"), (right, "site chance")):
+            axes.axvline(part[column].dropna().median(), color="0.6", linewidth=1, linestyle=":")
+    figure.savefig(path, dpi=90)
+    return path
+
+
+def _dots(axes: object, part: pd.DataFrame, column: str, title: str) -> None:
+    methods = list(dict.fromkeys(part.method))
+    schemes = list(part.groupby("scheme", sort=False))
+    for number, (scheme, rows) in enumerate(schemes):
+        places = np.array([methods.index(method) for method in rows.method]) + 0.2 * (number - (len(schemes) - 1) / 2)
+        ends = rows[f"{column} interval"].str.split(" to ", expand=True).astype(float).to_numpy()
+        values = rows[column].to_numpy(float)
+        spread = np.clip(np.stack([values - ends[:, 0], ends[:, 1] - values]), 0, None)
+        axes.errorbar(values, places, xerr=spread, fmt="o", markersize=4, capsize=2, label=scheme)
+    axes.set_yticks(range(len(methods)), methods)
+    axes.invert_yaxis()
+    axes.set_title(title, fontsize=9)
+    axes.legend(fontsize=7)
