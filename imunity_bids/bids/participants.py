@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import numpy as np
 import pandas as pd
 
 from imunity_bids.bids.description import read_description
+
+MISSING = ("", "n/a", "nan", "none", "unknown")
+SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 def read_participants(folder: Path) -> dict[str, dict[str, str]]:
@@ -25,3 +29,24 @@ def read_participants(folder: Path) -> dict[str, dict[str, str]]:
     if "participant_id" not in table:
         return {}
     return {row["participant_id"]: row for row in table.to_dict("records")}
+
+
+def known(text: str) -> str:
+    """Without blanks; empty where it stands for a missing value."""
+    return "" if text.strip().lower() in MISSING else text.strip()
+
+
+def age_of(row: dict[str, str]) -> float:
+    """In years; NaN where it is not known. BIDS allows `89+`."""
+    text = _column(row, "age").removesuffix("+")
+    return float(pd.to_numeric(text, errors="coerce")) if text else np.nan
+
+
+def sex_of(row: dict[str, str]) -> str:
+    """M, F, or empty."""
+    return SEXES.get((_column(row, "sex") or _column(row, "gender")).lower(), "")
+
+
+def _column(row: dict[str, str], name: str) -> str:
+    """Value of a column, however its name is capitalised."""
+    return next((known(value) for key, value in row.items() if key.lower() == name), "")

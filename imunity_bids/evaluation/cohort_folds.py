@@ -11,10 +11,12 @@ import numpy as np
 from imunity_bids.errors import DataUnusable
 from imunity_bids.evaluation.cohort_methods import Method
 from imunity_bids.evaluation.cohort_rows import Rows
+from imunity_bids.evaluation.cohort_scores import ordered_pairs
 from imunity_bids.unlearning.probe import CLASSIFIERS
 
 BY_PERSON, NEW_SITES = "persons left out", "sites left out"
 SCHEMES = (BY_PERSON, NEW_SITES)
+LEAST = 10  # persons of a fold: pairs of its patients and controls are what is counted
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,8 @@ def split(rows: Rows, scheme: str, folds: int, seed: int) -> Iterator[tuple[np.n
         count = min(folds, len(np.unique(rows.site)))
         parts = GroupKFold(count, shuffle=True, random_state=seed).split(rows.features, groups=rows.site)
     else:
-        fewest = min(len(set(rows.person[rows.site == site])) for site in np.unique(rows.site))
         kinds = np.char.add(rows.site, np.where(rows.target > 0, "+", "-")) if rows.classes else rows.site
-        count = max(2, min(folds, fewest))
+        count = max(2, min(folds, len(np.unique(rows.person)) // LEAST))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The least populated class")  # then a fold may lack a site's patients
             parts = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(kinds, kinds, rows.person))
@@ -64,8 +65,8 @@ def split(rows: Rows, scheme: str, folds: int, seed: int) -> Iterator[tuple[np.n
 def judge(rows: Rows, method: Method, scheme: str, folds: int, seed: int, shuffled: bool = False) -> Judged:
     """Fit on the training rows of each fold, and ask about the rows left out.
 
-    The site is told by classifiers that learn from the harmonized training rows, which are more than those left out; they
-    are not asked by `NEW_SITES`, since they have never met a site that was left out.
+    The site is told by classifiers that learn from the harmonized training rows, which are more than those left out;
+    they are not asked by `NEW_SITES`, since they have never met a site that was left out, nor where there is one site.
 
     Parameters
     ----------
@@ -73,19 +74,27 @@ def judge(rows: Rows, method: Method, scheme: str, folds: int, seed: int, shuffl
         The control: targets, and for the classifiers the sites, are those of other training rows.
     """
     answers, fold = np.zeros(len(rows)), np.zeros(len(rows), int)
-    asked = CLASSIFIERS if scheme == BY_PERSON else {}
+    asked = CLASSIFIERS if scheme == BY_PERSON and len(np.unique(rows.site)) > 1 else {}
     told = np.zeros((len(asked), len(rows)), bool)
     for number, (known, left_out) in enumerate(split(rows, scheme, folds, seed)):
-        training, order = rows.take(known), np.arange(len(known))
-        if shuffled:
-            order = np.random.default_rng([seed, number]).permutation(order)
-            training = replace(training, target=training.target[order])
-        found = method(training, rows.take(left_out), seed)
+        rng = np.random.default_rng([seed, number])
+        order = rng.permutation(len(known)) if shuffled else np.arange(len(known))
+        training = rows.take(known)
+        found = method(replace(training, target=training.target[order]), rows.take(left_out), seed)
         answers[left_out], fold[left_out] = found.answers, number
-        sites = rows.site[known][order]
         for place, make in enumerate(asked.values()):
-            told[place, left_out] = _guessed(make(seed), found.known, sites, found.judged) == rows.site[left_out]
+            guessed = _guessed(make(seed), found.known, training.site[order], found.judged)
+            told[place, left_out] = guessed == rows.site[left_out]
     return Judged(answers, fold, told)
+
+
+def auc(rows: Rows, method: Method, folds: int, seed: int) -> float:
+    """Of persons left out, once; no site is asked for."""
+    answers, fold = np.zeros(len(rows)), np.zeros(len(rows), int)
+    for number, (known, left_out) in enumerate(split(rows, BY_PERSON, folds, seed)):
+        answers[left_out] = method(rows.take(known), rows.take(left_out), seed).answers
+        fold[left_out] = number
+    return float(ordered_pairs(answers, rows.target > 0, fold, np.ones((1, len(rows))))[0])
 
 
 def _guessed(classifier: object, known: np.ndarray, sites: np.ndarray, judged: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def rows_of(table: pd.DataFrame, target: str, pattern: str = "f_*", name: str = 
     Raises
     ------
     Usage, DataUnusable
-        No such target or no feature; or fewer than two sites, or a target that is neither two values nor numbers.
+        No such target or no feature; or no site left, or a target that is neither two values nor numbers.
     """
     if target not in table:
         raise Usage(f"{name} has no column {target} (--target); there are: {_some(table.columns)}")
@@ -96,8 +96,8 @@ def rows_of(table: pd.DataFrame, target: str, pattern: str = "f_*", name: str = 
         raise Usage(f"{name} has no columns {pattern} (--features); there are: {_some(table.columns)}")
     table = table.dropna(subset=[target, "site"])
     table = table[table.groupby("site").subject.transform("nunique") >= LEAST]
-    if table.site.nunique() < 2:
-        raise DataUnusable(f"{name}: fewer than two sites with {LEAST} persons each whose {target} is known")
+    if table.empty:
+        raise DataUnusable(f"{name}: no site with {LEAST} persons whose {target} is known")
     values, classes = _target(table[target], name)
     features = table[columns].apply(pd.to_numeric, errors="coerce")
     features = features.loc[:, features.notna().any()]
@@ -123,7 +123,10 @@ def _target(column: pd.Series, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _covariates(table: pd.DataFrame, target: str) -> np.ndarray:
     """Age and sex that all rows have and that vary, (n, C)."""
-    found = {"age": lambda: pd.to_numeric(table.age, errors="coerce"), "sex": lambda: table.sex.map({"F": 0.0, "M": 1.0})}
+    found = {
+        "age": lambda: pd.to_numeric(table.age, errors="coerce"),
+        "sex": lambda: table.sex.map({"F": 0.0, "M": 1.0}),
+    }
     columns = [found[name]() for name in COVARIATES if name in table and name != target]
     columns = [column for column in columns if column.notna().all() and column.nunique() > 1]
     return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0))

@@ -15,7 +15,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from imunity_bids.bids.outputs import write_atomically, write_json, write_text
-from imunity_bids.evaluation.cohort_folds import BY_PERSON, NEW_SITES, SCHEMES, Judged, judge
+from imunity_bids.evaluation.cohort_folds import BY_PERSON, SCHEMES, Judged, judge
 from imunity_bids.evaluation.cohort_methods import NONE, SITE, Method, methods_named
 from imunity_bids.evaluation.cohort_rows import Rows, read_table, rows_of
 from imunity_bids.evaluation.cohort_scores import draws_of, mean_error, ordered_pairs, with_interval
@@ -46,19 +46,16 @@ class Protocol:
     jobs: int = 1
 
 
-def evaluate_tables(
+def table_rows(
     files: Sequence[Path],
     output: Path,
     targets: Sequence[str] = ("dx", "age"),
     pattern: str = "f_*",
     site_column: str = "site",
     methods: Sequence[str] = (),
-    protocol: Protocol = Protocol(),  # noqa: B008 (frozen)
-) -> pd.DataFrame:
-    """Methods on features, on real tables of many sites; writes `diagnosis.{tsv,json,png}`.
-
-    What is done is kept in `output/parts`, so that a killed evaluation goes on.
-    """
+    protocol: Protocol = Protocol(),
+) -> list[dict[str, Any]]:
+    """Rows of `compare` for methods on features, of real tables of many sites and each target."""
     chosen, found = methods_named(list(methods)), []
     for file in files:
         table = read_table(file, site_column)
@@ -67,14 +64,17 @@ def evaluate_tables(
             contestants = [Contestant(name, rows, method) for name, method in chosen.items()]
             about = {"data": file.stem, "target": target}
             found += [about | row for row in compare(contestants, NONE, output, protocol)]
-    return write_results(found, output)
+    return found
 
 
 def compare(contestants: Sequence[Contestant], first: str, output: Path, protocol: Protocol) -> list[dict[str, Any]]:
-    """A row per scheme and contestant; `gain` is over the contestant of the name `first`, where there is one."""
+    """A row per scheme and contestant; `gain` is over the contestant of the name `first`, where there is one.
+
+    What is done is kept in `output/parts`, so that a killed evaluation goes on.
+    """
     found: list[dict[str, Any]] = []
     for scheme in protocol.schemes:
-        entered = [one for one in contestants if scheme == BY_PERSON or one.name != SITE]  # new sites say nothing
+        entered = [one for one in contestants if _can_enter(one, scheme)]
         draws: dict[str, np.ndarray] = {}
         rows = []
         for one in entered:
@@ -88,6 +88,11 @@ def compare(contestants: Sequence[Contestant], first: str, output: Path, protoco
             row["gain"] = _parts(with_interval(draws[row["method"]] - draws[first]))
         found += rows
     return found
+
+
+def _can_enter(one: Contestant, scheme: str) -> bool:
+    """A new site needs others, and says nothing by its name."""
+    return scheme == BY_PERSON or (one.name != SITE and len(np.unique(one.rows.site)) > 1)
 
 
 def write_results(found: list[dict[str, Any]], output: Path) -> pd.DataFrame:

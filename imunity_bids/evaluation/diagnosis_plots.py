@@ -24,6 +24,27 @@ def plot_diagnosis(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
+def plot_combinations(summary: pd.DataFrame, path: Path) -> Path:
+    """The paper's figure 5: AUC over the number of sites, of the best combination and mean ± standard deviation."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    for number, (method, part) in enumerate(summary.groupby("method", sort=False)):
+        places = part.sites + 0.06 * number
+        top.plot(places, part.best, "o-", markersize=3, label=method)
+        bottom.errorbar(places, part.auc, yerr=part.sd, fmt="o-", markersize=3, capsize=2, label=method)
+    top.set_title("combination that gains most (chosen by its result)", fontsize=9)
+    bottom.set_title("all combinations: mean and standard deviation", fontsize=9)
+    bottom.set_xlabel("sites")
+    for axes in (top, bottom):
+        axes.set_ylabel("AUC")
+        axes.axhline(0.5, color="0.6", linewidth=1, linestyle=":")
+    top.legend(fontsize=7)
+    figure.savefig(path, dpi=90)
+    return path
+
+
 def _dots(axes: object, part: pd.DataFrame, column: str, title: str) -> None:
     methods = list(dict.fromkeys(part.method))
     schemes = list(part.groupby("scheme", sort=False))

@@ -57,15 +57,19 @@ def image_features(before: np.ndarray, after: np.ndarray, mask: np.ndarray, quan
     inside, small = well_inside(before, mask), _coarse(mask)
     images: dict[str, dict[str, Any]] = {}
     for name, image in ((BEFORE, before), (AFTER, after), (MATCHED, matching_to(before, mask, quantiles))):
-        coarse = _coarse(image)
-        images[name] = {
-            "Ratios": _plain(tissue_ratios(image, inside)),
-            "VolumesML": _plain({t: n * STEP**3 / 1000 for t, n in tissue_volumes(coarse, small, SAMPLE).items()}),
-            "Intensities": _plain(intensity_and_texture(coarse, small)),
-        }
+        images[name] = {"Ratios": _plain(tissue_ratios(image, inside)), **volumes_and_intensities(image, mask)}
     blurred = ndimage.gaussian_filter(_coarse(before), BLUR / STEP)
     images[BLURRED] = {"Intensities": _plain(intensity_and_texture(blurred, small))}
     return {"Description": DESCRIPTION, "Images": images, "MaskShape": _plain(mask_shape(small, STEP))}
+
+
+def volumes_and_intensities(image: np.ndarray, mask: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """`VolumesML` and `Intensities` of one image, as in `image_features`; a box around the brain is enough."""
+    coarse, small = _coarse(image), _coarse(mask)
+    return {
+        "VolumesML": _plain({t: n * STEP**3 / 1000 for t, n in tissue_volumes(coarse, small, SAMPLE).items()}),
+        "Intensities": _plain(intensity_and_texture(coarse, small)),
+    }
 
 
 def _coarse(volume: np.ndarray) -> np.ndarray:

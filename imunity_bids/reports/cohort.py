@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from imunity_bids.bids.participants import read_participants
+from imunity_bids.bids.participants import age_of, known, read_participants, sex_of
 from imunity_bids.bids.scanners import scanners
 from imunity_bids.bids.tables import FEATURES
 from imunity_bids.errors import NothingSelected
 from imunity_bids.metrics.volumes import TISSUES
 from imunity_bids.settings import Settings
-
-MISSING = ("", "n/a", "nan", "none", "unknown")
-SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,8 @@ def read_cohort(settings: Settings) -> Cohort:
     images, notes = _quality(settings.output_dir), []
     people = _people(settings)
     images["site"], site_from = _sites(images, people, settings)
-    images["age"] = images.participant_id.map(lambda person: _age(people.get(person, {})))
-    images["sex"] = images.participant_id.map(lambda person: _sex(people.get(person, {})))
+    images["age"] = images.participant_id.map(lambda person: age_of(people.get(person, {})))
+    images["sex"] = images.participant_id.map(lambda person: sex_of(people.get(person, {})))
     named = [name for name in dict.fromkeys(settings.keep) if name not in images]
     kept = tuple(name for name in named if any(name in row for row in people.values()))
     for name in kept:
@@ -128,7 +124,7 @@ def _people(settings: Settings) -> dict[str, dict[str, str]]:
 def _sites(images: pd.DataFrame, people: dict[str, dict[str, str]], settings: Settings) -> tuple[pd.Series | str, str]:
     """Site of each image, and where it comes from."""
     column = settings.site_column
-    named = images.participant_id.map(lambda person: _known(people.get(person, {}).get(column, "")))
+    named = images.participant_id.map(lambda person: known(people.get(person, {}).get(column, "")))
     if (named != "").any():
         return named, f"column {column} of participants.tsv"
     made_by = scanners(settings.bids_dir, images.stem.unique())
@@ -170,23 +166,3 @@ def _features(images: pd.DataFrame, stored: dict[int, dict[str, Any]]) -> pd.Dat
 
 def _shapes(stored: dict[int, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({index: content.get("MaskShape", {}) for index, content in stored.items()}).T.astype(float)
-
-
-def _known(text: str) -> str:
-    return "" if text.strip().lower() in MISSING else text.strip()
-
-
-def _age(row: dict[str, str]) -> float:
-    """In years; NaN where it is not known. BIDS allows `89+`."""
-    text = _column(row, "age").removesuffix("+")
-    return float(pd.to_numeric(text, errors="coerce")) if text else np.nan
-
-
-def _sex(row: dict[str, str]) -> str:
-    """M, F, or empty."""
-    return SEXES.get((_column(row, "sex") or _column(row, "gender")).lower(), "")
-
-
-def _column(row: dict[str, str], name: str) -> str:
-    """Value of a column, however its name is capitalised."""
-    return next((_known(value) for key, value in row.items() if key.lower() == name), "")
