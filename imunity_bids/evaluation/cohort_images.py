@@ -39,9 +39,9 @@ Features = dict[str, dict[str, float | None]]  # of one image, by method
 def derivative_table(
     folders: Sequence[Path], targets: Sequence[str], site_column: str = "site", jobs: int = 1
 ) -> pd.DataFrame:
-    """A row per image and method of `IMAGES`: `subject`, `site`, `age`, `sex`, the targets, `method`, and features `f_*`.
+    """A row per image and method of `IMAGES`: `subject`, `site`, `age`, `sex`, targets, `method`, features `f_*`.
 
-    Most are read from what the participant level stored; two methods are run on its preprocessed images, where there are.
+    Most are read from what the participant level stored; two methods are run on its preprocessed images.
     The site is a column of participants.tsv, or else the folder.
 
     Raises

@@ -79,7 +79,7 @@ def _none(training: Rows, judged: Rows, seed: int) -> Answers:
 def _combat(training: Rows, judged: Rows, seed: int) -> Answers:
     """ComBat (Fortin 2017) that keeps age and sex, fitted on the training rows.
 
-    It knows no shift of a site that it has not seen: rows left out of such a site are fitted along, without their target.
+    It knows no shift of a site that it has not seen: rows left out of such a site are fitted along, without target.
     """
     from combatlearn import ComBat
 

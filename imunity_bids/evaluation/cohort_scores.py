@@ -46,7 +46,7 @@ def mean_error(answers: np.ndarray, target: np.ndarray, weights: np.ndarray) -> 
 
 
 def draws_of(persons: np.ndarray, count: int = DRAWS) -> np.ndarray:
-    """How often each row is drawn when persons are drawn with replacement, (1 + count, n); the first draw is all once."""
+    """How often each row is drawn when persons are drawn with replacement, (1 + count, n); first, each once."""
     names, who = np.unique(persons, return_inverse=True)
     drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
     return np.concatenate([np.ones((1, len(persons))), drawn[:, who].astype(float)])

@@ -1,4 +1,4 @@
-"""`imunity-evaluate diagnosis` (Cackowski 2023, experiments 2 and 3): is the site gone, is the diagnosis found better?"""
+"""`imunity-evaluate diagnosis` (Cackowski 2023, experiments 2, 3): is the site gone, the diagnosis found better?"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 
 def plot_diagnosis(table: pd.DataFrame, path: Path) -> Path:
-    """Dots with 95 % intervals: a panel per data and target for the score, a colour per scheme, and one for the site."""
+    """Dots with 95 % intervals, a row of panels for each data and target: score, and site; a colour per scheme."""
     from matplotlib.figure import Figure
 
     asked = list(table.groupby(["data", "target"], sort=False))
