@@ -71,7 +71,7 @@ def planted_rows(
 ) -> list[dict[str, object]]:
     """Of a simulated cohort, made once: its features are kept in `planted_….tsv`."""
     shares = "-".join(f"{share:g}" for share in plan.shares)
-    name = f"planted_{plan.persons}_{shares}_{plan.widening_mm:g}mm_{plan.seed}"
+    name = f"planted_{plan.persons}_{shares}_{plan.widening_mm:g}mm_at_{plan.spacing_mm:g}mm_{plan.seed}"
     file = output / f"{name}_features.tsv"
     if not file.is_file():
         table = planted_table(maps, model, plan, protocol.jobs)

@@ -27,7 +27,6 @@ from imunity_bids.simulation.scanners import SCANNERS, Scanner
 
 PATIENT, CONTROL = "patient", "control"
 ONE_SCANNER = "all on one scanner (bound)"
-SPACING_MM = 1.0
 COMMON = 3  # number of the scanner that the bound is made on
 
 
@@ -43,11 +42,14 @@ class Plan:
         Of patients, one for each site; as many of `SCANNERS` are used.
     widening_mm
         By which a patient's ventricles are wider: age widens them by 6 mm in 60 years, persons scatter by 0.5 mm.
+    spacing_mm
+        Of the scans; the app's grid has 1 mm.
     """
 
     persons: int = 20
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 0.5)
     widening_mm: float = 2.0
+    spacing_mm: float = 1.0
     seed: int = 1
 
 
@@ -62,10 +64,10 @@ def planted_table(maps: Path, model: Path, plan: Plan, jobs: int = 1) -> pd.Data
         Bundle; harmonized is to its default reference.
     """
     about = list(planted(plan))
-    members = members_of(maps, [traits for traits, _, _ in about], SPACING_MM, jobs)
+    members = members_of(maps, [traits for traits, _, _ in about], plan.spacing_mm, jobs)
     scanners = {scanner.name: scanner for scanner in SCANNERS}
     parts = Parallel(n_jobs=jobs, verbose=1)(
-        delayed(_features)(member, scanners[site], model, plan.seed)
+        delayed(_features)(member, scanners[site], model, plan)
         for member, (_, site, _) in zip(members, about, strict=True)
     )
     rows = [
@@ -86,21 +88,21 @@ def planted(plan: Plan) -> Iterator[tuple[Traits, str, str]]:
             yield replace(traits, widening_mm=widening), scanner.name, PATIENT if patient else CONTROL
 
 
-def _features(member: Member, scanner: Scanner, model: Path, seed: int) -> Features:
+def _features(member: Member, scanner: Scanner, model: Path, plan: Plan) -> Features:
     torch.set_num_threads(1)
     bundle = load_bundle(model)
     reference = bundle.references[DEFAULT]
     target = reference.quantiles.numpy()
-    before, mask = _scanned(member, scanner, seed)
+    before, mask = _scanned(member, scanner, plan)
     after = harmonize(before, mask, bundle, reference, Compute()).image
     found = features_by_method(image_features(before, after, mask, target), before, mask, target)
-    common, mask = _scanned(member, SCANNERS[COMMON], seed)
+    common, mask = _scanned(member, SCANNERS[COMMON], plan)
     return found | {ONE_SCANNER: features_of(common, mask)}
 
 
-def _scanned(member: Member, scanner: Scanner, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _scanned(member: Member, scanner: Scanner, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """White-striped brain and its mask, cut to the box around it."""
     mask = member.tissues().numpy() > 0
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    image = np.clip(scan(member, scanner, SPACING_MM, seed).float().numpy(), 0, 1) * mask
+    image = np.clip(scan(member, scanner, plan.spacing_mm, plan.seed).float().numpy(), 0, 1) * mask
     return image[box], mask[box]
