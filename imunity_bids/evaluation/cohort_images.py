@@ -18,12 +18,11 @@ from imunity_bids.bids.tables import FEATURES
 from imunity_bids.errors import InputMissing
 from imunity_bids.evaluation.baselines import LANDMARKS, nyul_to
 from imunity_bids.evaluation.real_sites import cut_brain
-from imunity_bids.metrics.shape import mask_shape
-from imunity_bids.qc.features import AFTER, BEFORE, BLURRED, MATCHED, STEP, volumes_and_intensities
+from imunity_bids.qc.features import AFTER, BEFORE, BLURRED, MATCHED, volumes_and_intensities
 
 log = logging.getLogger(__name__)
 UNSTRIPED, STRIPED, MATCHING, NYUL, BLUR, HARMONIZED, SHAPE = (
-    "raw, divided by its maximum",
+    "no white stripe",
     "white stripe only",
     "histogram matching",
     "Nyúl",
@@ -33,6 +32,7 @@ UNSTRIPED, STRIPED, MATCHING, NYUL, BLUR, HARMONIZED, SHAPE = (
 )
 STORED = {BEFORE: STRIPED, MATCHED: MATCHING, BLURRED: BLUR, AFTER: HARMONIZED}
 IMAGES = (SHAPE, UNSTRIPED, STRIPED, MATCHING, NYUL, BLUR, HARMONIZED)  # in the order of tables
+FULL = 99  # percent
 Features = dict[str, dict[str, float | None]]  # of one image, by method
 
 
@@ -71,36 +71,34 @@ def as_table(images: Iterator[tuple[Features, Mapping[str, Any]]]) -> pd.DataFra
 def features_by_method(stored: Mapping[str, Any], brain: np.ndarray, mask: np.ndarray, target: np.ndarray) -> Features:
     """Of one image: what is stored (`qc.features.image_features`), and two methods more.
 
+    Without white stripe the `FULL` percentile of the brain is at 1: what one does who knows nothing of white matter.
+
     Parameters
     ----------
     stored
         With `Images` and `MaskShape`.
     brain, mask
-        White-striped brain and its mask, (X, Y, Z), cut to the box around it; what is not striped is taken to fill
-        [0, 1].
+        White-striped brain and its mask, (X, Y, Z), cut to the box around it.
     target
         Quantiles of the reference at 0, 1, …, 100 %, (101,).
     """
-    more = {UNSTRIPED: brain / brain.max(), NYUL: nyul_to(brain, mask, target[list(LANDMARKS)])}
+    unstriped = np.clip(brain / np.percentile(brain[mask], FULL), 0, 1)
+    more = {UNSTRIPED: unstriped, NYUL: nyul_to(brain, mask, target[list(LANDMARKS)])}
     return _from_stored(stored) | {name: features_of(image, mask) for name, image in more.items()}
 
 
 def features_of(image: np.ndarray, mask: np.ndarray) -> dict[str, float | None]:
     """The same numbers of any image in [0, 1], (X, Y, Z), cut to the box around the mask."""
-    return _flat(volumes_and_intensities(image, mask), mask_shape(mask[::STEP, ::STEP, ::STEP], STEP))
+    return _flat(volumes_and_intensities(image, mask))
 
 
 def _from_stored(stored: Mapping[str, Any]) -> Features:
-    shape = stored["MaskShape"]
-    found = {STORED[name]: _flat(parts, shape) for name, parts in stored["Images"].items()}
-    return {SHAPE: shape, **found}
+    return {SHAPE: stored["MaskShape"], **{STORED[name]: _flat(parts) for name, parts in stored["Images"].items()}}
 
 
-def _flat(
-    parts: Mapping[str, Mapping[str, float | None]], shape: Mapping[str, float | None]
-) -> dict[str, float | None]:
-    """Volumes of tissues, intensities and textures, and the shape of the mask; ratios lack where tissues do."""
-    return {**parts.get("VolumesML", {}), **parts["Intensities"], **shape}
+def _flat(parts: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Volumes of tissues, intensities and textures: what harmonization can change. Ratios lack where tissues do."""
+    return {**parts.get("VolumesML", {}), **parts["Intensities"]}
 
 
 def _stored_files(folder: Path, targets: Sequence[str], site_column: str) -> list[tuple[Path, dict[str, Any]]]:

@@ -24,7 +24,7 @@ from imunity_bids.hashes import digest
 from imunity_bids.unlearning.probe import CLASSIFIERS, balanced, interval
 
 log = logging.getLogger(__name__)
-SCORES = {"auc": "AUC", "mae": "mean absolute error"}
+MANY = 500  # rows, from which one shuffling tells guessing well enough: to about 0.02 of AUC
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def compare(contestants: Sequence[Contestant], first: str, output: Path, protoco
         rows = []
         for one in entered:
             began = time.monotonic()
-            results, control = _all_seeds(one, scheme, output, protocol)
-            row, draws[one.name] = _summary(one.rows, results, control)
+            results, controls = _all_seeds(one, scheme, output, protocol)
+            row, draws[one.name] = _summary(one.rows, results, controls)
             row["seconds"] = time.monotonic() - began
             rows.append({"scheme": scheme, "method": one.name, **row})
             log.info("%s", _flat(rows[-1]))
@@ -104,14 +104,14 @@ def write_results(found: list[dict[str, Any]], output: Path) -> pd.DataFrame:
     return table
 
 
-def _all_seeds(one: Contestant, scheme: str, output: Path, protocol: Protocol) -> tuple[list[Judged], Judged]:
-    """The results of all seeds, and of the first one with shuffled targets and sites."""
-    seeds = [(seed, False) for seed in range(protocol.seeds)]
+def _all_seeds(one: Contestant, scheme: str, output: Path, protocol: Protocol) -> tuple[list[Judged], list[Judged]]:
+    """Of all seeds; and with shuffled targets and sites: of all, or of one where there are many rows."""
+    controls = protocol.seeds if len(one.rows) < MANY else 1
+    todo = [(seed, False) for seed in range(protocol.seeds)] + [(seed, True) for seed in range(controls)]
     parts = Parallel(n_jobs=protocol.jobs)(
-        delayed(_kept)(one, scheme, protocol.folds, seed, shuffled, output / "parts")
-        for seed, shuffled in [*seeds, (0, True)]
+        delayed(_kept)(one, scheme, protocol.folds, seed, shuffled, output / "parts") for seed, shuffled in todo
     )
-    return list(parts[:-1]), parts[-1]
+    return parts[: protocol.seeds], parts[protocol.seeds :]
 
 
 def _kept(one: Contestant, scheme: str, folds: int, seed: int, shuffled: bool, folder: Path) -> Judged:
@@ -126,7 +126,7 @@ def _kept(one: Contestant, scheme: str, folds: int, seed: int, shuffled: bool, f
         return Judged(**{name: stored[name] for name in ("answers", "fold", "told")})
 
 
-def _summary(rows: Rows, results: Sequence[Judged], control: Judged) -> tuple[dict[str, Any], np.ndarray]:
+def _summary(rows: Rows, results: Sequence[Judged], controls: Sequence[Judged]) -> tuple[dict[str, Any], np.ndarray]:
     """A row, and its score by draw of persons; scores are means over seeds."""
     weights = draws_of(rows.person)
     draws = np.mean([_score(rows, one, weights) for one in results], axis=0)
@@ -134,7 +134,7 @@ def _summary(rows: Rows, results: Sequence[Judged], control: Judged) -> tuple[di
         "score": "auc" if rows.classes else "mae",
         "value": _parts(with_interval(draws)),
         "seeds": [float(_score(rows, one, weights[:1])[0]) for one in results],
-        "shuffled": float(_score(rows, control, weights[:1])[0]),
+        "shuffled": float(np.mean([_score(rows, one, weights[:1])[0] for one in controls])),
         "rows": len(rows),
         "persons": len(np.unique(rows.person)),
         "sites": len(np.unique(rows.site)),
@@ -142,8 +142,8 @@ def _summary(rows: Rows, results: Sequence[Judged], control: Judged) -> tuple[di
     if rows.classes:
         within = [ordered_pairs(one.answers, rows.target > 0, _both(one.fold, rows.site), weights) for one in results]
         row["within_sites"] = _parts(with_interval(np.mean(within, axis=0)))
-    if len(control.told):
-        row["site"] = _site_told(rows, results, control)
+    if len(results[0].told):
+        row["site"] = _site_told(rows, results, controls)
     return row, draws
 
 
@@ -153,7 +153,7 @@ def _score(rows: Rows, one: Judged, weights: np.ndarray) -> np.ndarray:
     return mean_error(one.answers, rows.target, weights)
 
 
-def _site_told(rows: Rows, results: Sequence[Judged], control: Judged) -> dict[str, Any]:
+def _site_told(rows: Rows, results: Sequence[Judged], controls: Sequence[Judged]) -> dict[str, Any]:
     """Balanced accuracy of the stronger classifier; the control's is chosen alike."""
     labels, who = (np.unique(values, return_inverse=True)[1] for values in (rows.site, rows.person))
     told = np.mean([one.told for one in results], axis=0)
@@ -164,7 +164,7 @@ def _site_told(rows: Rows, results: Sequence[Judged], control: Judged) -> dict[s
         "low": low,
         "high": high,
         "chance": 1 / (labels.max() + 1),
-        "shuffled": max(balanced(part.astype(float), labels) for part in control.told),
+        "shuffled": max(balanced(part, labels) for part in np.mean([one.told for one in controls], axis=0)),
         "classifier": list(CLASSIFIERS)[best],
         "seeds": [balanced(one.told[best].astype(float), labels) for one in results],
     }

@@ -17,9 +17,12 @@ def plot_diagnosis(table: pd.DataFrame, path: Path) -> Path:
     panels = figure.subplots(len(asked), 2, squeeze=False)
     for (left, right), ((data, target), part) in zip(panels, asked, strict=True):
         _dots(left, part, "value", f"{data}, {target}: {part.score.iloc[0]}")
+        left.axvline(part.shuffled.median(), color="0.6", linewidth=1, linestyle=":")
+        if "site" not in part or part.site.isna().all():
+            right.set_axis_off()
+            continue
         _dots(right, part.dropna(subset=["site"]), "site", "site told (balanced accuracy)")
-        for axes, column in ((left, "shuffled"), (right, "site chance")):
-            axes.axvline(part[column].dropna().median(), color="0.6", linewidth=1, linestyle=":")
+        right.axvline(part["site chance"].median(), color="0.6", linewidth=1, linestyle=":")
     figure.savefig(path, dpi=90)
     return path
 

@@ -66,7 +66,7 @@ def planted_table(maps: Path, model: Path, plan: Plan, jobs: int = 1) -> pd.Data
     about = list(planted(plan))
     members = members_of(maps, [traits for traits, _, _ in about], plan.spacing_mm, jobs)
     scanners = {scanner.name: scanner for scanner in SCANNERS}
-    parts = Parallel(n_jobs=jobs, verbose=1)(
+    parts = Parallel(n_jobs=jobs)(
         delayed(_features)(member, scanners[site], model, plan)
         for member, (_, site, _) in zip(members, about, strict=True)
     )

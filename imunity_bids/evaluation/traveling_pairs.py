@@ -99,7 +99,7 @@ def evaluate_dataset(
     if not tasks:
         who = "with another person there as the reference; try --same-person or " if not same_person else ""
         raise DataUnusable(f"nobody was scanned on {target} and elsewhere, {who}name another --target-scanner")
-    parts = Parallel(n_jobs=jobs, verbose=1)(delayed(_score_trip)(*task, model) for task in tasks)
+    parts = Parallel(n_jobs=jobs)(delayed(_score_trip)(*task, model) for task in tasks)
     table = pd.DataFrame([row for rows in parts for row in rows])
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "pairs.tsv", sep="\t", index=False, float_format="%.6f")

@@ -17,7 +17,6 @@ from imunity_bids.qc.features import image_features
 from imunity_bids.simulation.scanners import SCANNERS
 from tests.simulation.people import ball_brain
 from tests.simulation.test_cohort import maps as maps  # a fixture
-from tests.simulation.test_cohort import volumes as volumes
 
 QUANTILES = np.linspace(0.1, 0.9, 101)
 
@@ -58,7 +57,7 @@ def test_stored_features_and_two_methods_more(folders: list[Path]) -> None:
     by_method = {method: part.set_index("subject") for method, part in table.groupby("method")}
     stored = json.loads(next(folders[0].glob("sub-00/anat/*features.json")).read_text())["Images"]["before"]
     assert by_method[STRIPED].f_q55["here/sub-00"] == pytest.approx(stored["Intensities"]["q55"])
-    assert by_method[UNSTRIPED].f_q95["here/sub-00"] > by_method[STRIPED].f_q95["here/sub-00"]  # its maximum is 1
+    assert by_method[UNSTRIPED].f_q95["here/sub-00"] > by_method[STRIPED].f_q95["here/sub-00"]  # its brightest are 1
     assert by_method[NYUL].f_q55["here/sub-00"] == pytest.approx(np.quantile(QUANTILES, 0.55), abs=0.02)
     assert by_method[SHAPE].f_q55.isna().all()
 
@@ -70,7 +69,7 @@ def test_a_method_that_some_images_lack_is_left_out(
     next((tmp_path / "more").glob("sub-00/anat/*preproc*")).unlink()
     table = derivative_table([folders[0], tmp_path / "more"], ["group"])
     assert set(table.method) == {*IMAGES} - {UNSTRIPED, NYUL}
-    assert "left out, since not all images have it: Nyúl, raw, divided by its maximum" in caplog.text
+    assert "left out, since not all images have it: Nyúl, no white stripe" in caplog.text
 
 
 def test_the_command_on_derivatives(folders: list[Path], tmp_path: Path) -> None:
