@@ -81,8 +81,12 @@ def _combat(training: Rows, judged: Rows, seed: int) -> Answers:
 
     It knows no shift of a site that it has not seen: rows left out of such a site are fitted along, without target.
     """
-    from combatlearn import ComBat
-
+    try:
+        from combatlearn import ComBat
+    except ImportError as error:
+        raise Usage(
+            "ComBat needs combatlearn: pip install 'imunity-bids[train]', or leave it out by --methods"
+        ) from error
     kept = training.features.std(axis=0) > LEAST
     frame = pd.DataFrame(np.concatenate([training.features, judged.features])[:, kept])
     covariates = pd.DataFrame(np.concatenate([training.covariates, judged.covariates]))

@@ -105,7 +105,7 @@ def test_sites_have_their_share_of_patients_with_wide_ventricles() -> None:
 
 
 def test_a_planted_cohort_has_every_method_and_the_bound(maps: Path, bundle_folder: Path) -> None:
-    table = planted_table(maps, bundle_folder, Plan(1, (0.0, 1.0), 6.0, spacing_mm=4.0))
+    table = planted_table(maps, bundle_folder, Plan(1, (0.0, 1.0), 6.0, spacing_mm=3.0))
     assert set(table.method) == {*IMAGES, ONE_SCANNER}
     bound = table[table.method == ONE_SCANNER].set_index("dx")
     assert len(bound) == 2
