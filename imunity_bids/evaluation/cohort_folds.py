@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,11 +30,14 @@ class Judged:
         (n,): of the fold in which a row was left out, and its number.
     told
         (classifiers, n) bool: whether a fresh classifier told the row's site; without rows where it was not asked.
+    seconds
+        That it took.
     """
 
     answers: np.ndarray
     fold: np.ndarray
     told: np.ndarray
+    seconds: float
 
 
 def split(rows: Rows, scheme: str, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -73,6 +77,7 @@ def judge(rows: Rows, method: Method, scheme: str, folds: int, seed: int, shuffl
     shuffled
         The control: targets, and for the classifiers the sites, are those of other training rows.
     """
+    began = time.monotonic()
     answers, fold = np.zeros(len(rows)), np.zeros(len(rows), int)
     asked = CLASSIFIERS if scheme == BY_PERSON and len(np.unique(rows.site)) > 1 else {}
     told = np.zeros((len(asked), len(rows)), bool)
@@ -85,7 +90,7 @@ def judge(rows: Rows, method: Method, scheme: str, folds: int, seed: int, shuffl
         for place, make in enumerate(asked.values()):
             guessed = _guessed(make(seed), found.known, training.site[order], found.judged)
             told[place, left_out] = guessed == rows.site[left_out]
-    return Judged(answers, fold, told)
+    return Judged(answers, fold, told, time.monotonic() - began)
 
 
 def auc(rows: Rows, method: Method, folds: int, seed: int) -> float:

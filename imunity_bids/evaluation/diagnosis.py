@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,10 +77,8 @@ def compare(contestants: Sequence[Contestant], first: str, output: Path, protoco
         draws: dict[str, np.ndarray] = {}
         rows = []
         for one in entered:
-            began = time.monotonic()
             results, controls = _all_seeds(one, scheme, output, protocol)
             row, draws[one.name] = _summary(one.rows, results, controls)
-            row["seconds"] = time.monotonic() - began
             rows.append({"scheme": scheme, "method": one.name, **row})
             log.info("%s", _flat(rows[-1]))
         for row in rows if first in draws else []:
@@ -123,7 +120,8 @@ def _kept(one: Contestant, scheme: str, folds: int, seed: int, shuffled: bool, f
         found = asdict(judge(one.rows, one.method, scheme, folds, seed, shuffled))
         write_atomically(file, lambda path: np.savez_compressed(path, **found))
     with np.load(file) as stored:
-        return Judged(**{name: stored[name] for name in ("answers", "fold", "told")})
+        arrays = {name: stored[name] for name in ("answers", "fold", "told")}
+        return Judged(**arrays, seconds=float(stored["seconds"]))
 
 
 def _summary(rows: Rows, results: Sequence[Judged], controls: Sequence[Judged]) -> tuple[dict[str, Any], np.ndarray]:
@@ -138,6 +136,7 @@ def _summary(rows: Rows, results: Sequence[Judged], controls: Sequence[Judged]) 
         "rows": len(rows),
         "persons": len(np.unique(rows.person)),
         "sites": len(np.unique(rows.site)),
+        "seconds": sum(one.seconds for one in [*results, *controls]),
     }
     if rows.classes:
         within = [ordered_pairs(one.answers, rows.target > 0, _both(one.fold, rows.site), weights) for one in results]
