@@ -64,10 +64,8 @@ def run_diagnosis(options: argparse.Namespace) -> None:
     if options.folds < 2 or options.seeds < 1:
         raise Usage("--folds must be 2 at least, --seeds 1")
     output, targets, site, methods = options.output, options.target, options.site_column, options.methods
-    protocol, most = (
-        diagnosis.Protocol(folds=options.folds, seeds=options.seeds, jobs=options.jobs),
-        options.combinations,
-    )
+    protocol = diagnosis.Protocol(folds=options.folds, seeds=options.seeds, jobs=options.jobs)
+    most = options.combinations
     rows = diagnosis.table_rows(options.table, output, targets, options.features, site, methods, protocol)
     if options.derivatives:
         rows += diagnosis_images.derivative_rows(options.derivatives, output, targets, site, methods, protocol, most)

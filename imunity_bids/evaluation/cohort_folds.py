@@ -17,7 +17,7 @@ from imunity_bids.unlearning.probe import CLASSIFIERS
 
 BY_PERSON, NEW_SITES = "persons left out", "sites left out"
 SCHEMES = (BY_PERSON, NEW_SITES)
-LEAST = 10  # persons of a fold: pairs of its patients and controls are what is counted
+LEAST = 10  # rows of a fold: pairs of its patients and controls are what is counted
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def split(rows: Rows, scheme: str, folds: int, seed: int) -> Iterator[tuple[np.n
         parts = GroupKFold(count, shuffle=True, random_state=seed).split(rows.features, groups=rows.site)
     else:
         kinds = np.char.add(rows.site, np.where(rows.target > 0, "+", "-")) if rows.classes else rows.site
-        count = max(2, min(folds, len(np.unique(rows.person)) // LEAST))
+        count = max(2, min(folds, len(rows) // LEAST, len(np.unique(rows.person))))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The least populated class")  # then a fold may lack a site's patients
             parts = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(kinds, kinds, rows.person))

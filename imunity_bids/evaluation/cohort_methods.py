@@ -150,7 +150,7 @@ def _standardised(known: np.ndarray, judged: np.ndarray) -> tuple[np.ndarray, np
 
 AGE_AND_SEX, SITE, NONE, COMBAT = "age and sex alone", "site alone", "none", "ComBat"
 NETWORK, DANN, UNLEARNED = "network", "network, DANN", "network, unlearned"
-FLOORS = (AGE_AND_SEX, SITE)
+FLOORS, NETWORKS = (AGE_AND_SEX, SITE), (NETWORK, DANN, UNLEARNED)
 METHODS: dict[str, Method] = {
     AGE_AND_SEX: _covariates,
     SITE: _sites,

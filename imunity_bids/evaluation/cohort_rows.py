@@ -24,7 +24,7 @@ class Rows:
     features
         (n, F), finite.
     person, site
-        (n,) text.
+        (n,) text. What is of one person is never on both sides; of simulated persons their label map counts.
     target
         (n,): 0 and 1 for the two `classes` in their order, or numbers.
     classes
@@ -78,7 +78,8 @@ def rows_of(table: pd.DataFrame, target: str, pattern: str = "f_*", name: str = 
     Parameters
     ----------
     table
-        Columns `subject`, `site`, the target, features, and `age` and `sex` where they are known.
+        Columns `subject`, `site`, the target, features, `age` and `sex` where they are known, and `family` where
+        subjects resemble each other.
     target
         A column of two values (a diagnosis; the second one in the alphabet counts as positive), or of numbers.
     pattern
@@ -103,7 +104,7 @@ def rows_of(table: pd.DataFrame, target: str, pattern: str = "f_*", name: str = 
     features = features.loc[:, features.notna().any()]
     return Rows(
         features.fillna(features.median()).to_numpy(float),
-        table.subject.astype(str).to_numpy(str),
+        (table.family if "family" in table else table.subject).astype(str).to_numpy(str),
         table.site.astype(str).to_numpy(str),
         values,
         classes,

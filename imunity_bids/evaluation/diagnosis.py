@@ -113,8 +113,21 @@ def _all_seeds(one: Contestant, scheme: str, output: Path, protocol: Protocol) -
 
 def _kept(one: Contestant, scheme: str, folds: int, seed: int, shuffled: bool, folder: Path) -> Judged:
     """What an earlier run left, or made now."""
-    content = hashlib.sha256(one.rows.features.tobytes() + one.rows.target.tobytes() + "".join(one.rows.site).encode())
-    key = digest([content.hexdigest(), one.name, one.method.__qualname__, scheme, folds, seed, shuffled])
+    numbers = (one.rows.features, one.rows.target, one.rows.covariates)
+    content = hashlib.sha256(b"".join(part.tobytes() for part in numbers)).hexdigest()
+    key = digest(
+        [
+            content,
+            list(one.rows.site),
+            list(one.rows.person),
+            one.name,
+            one.method.__qualname__,
+            scheme,
+            folds,
+            seed,
+            shuffled,
+        ]
+    )
     file = folder / f"{key}.npz"
     if not file.is_file():
         found = asdict(judge(one.rows, one.method, scheme, folds, seed, shuffled))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from imunity_bids.bids.outputs import write_text
 from imunity_bids.evaluation.cohort_images import IMAGES, STRIPED, derivative_table
-from imunity_bids.evaluation.cohort_methods import FLOORS, METHODS, NONE, methods_named
+from imunity_bids.evaluation.cohort_methods import FLOORS, METHODS, NETWORKS, NONE, methods_named
 from imunity_bids.evaluation.cohort_rows import Rows, rows_of
 from imunity_bids.evaluation.diagnosis import Contestant, Protocol, compare
 from imunity_bids.evaluation.planted import ONE_SCANNER, Plan, planted_table
@@ -43,8 +43,8 @@ def image_rows(
     for target in targets:
         contestants = _contestants(table, name, target, methods)
         found += [{"data": name, "target": target, **row} for row in compare(contestants, STRIPED, output, protocol)]
-        drawn = {one.name: (one.rows, one.method) for one in contestants if one.name not in FLOORS}
-        drawn = {key: pair for key, pair in drawn.items() if "network" not in key}
+        slow = [_on_features(name) for name in NETWORKS]
+        drawn = {one.name: (one.rows, one.method) for one in contestants if one.name not in (*FLOORS, *slow)}
         if most and contestants[0].rows.classes and len(set(contestants[0].rows.site)) > 1:
             aucs = auc_by_combination(drawn, most, protocol.folds, jobs=protocol.jobs)
             write_combinations(aucs, STRIPED, output, f"{name}_{target}")
@@ -96,5 +96,9 @@ def _contestants(table: pd.DataFrame, name: str, target: str, methods: Sequence[
     return [
         *(Contestant(key, striped, method) for key, method in floors.items() if sites > 1 or key == FLOORS[0]),
         *(Contestant(key, rows, METHODS[NONE]) for key, rows in by_method.items()),
-        *(Contestant(f"{key} on features", striped, method) for key, method in on_features.items() if sites > 1),
+        *(Contestant(_on_features(key), striped, method) for key, method in on_features.items() if sites > 1),
     ]
+
+
+def _on_features(method: str) -> str:
+    return f"{method} on features"

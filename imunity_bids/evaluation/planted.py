@@ -1,6 +1,6 @@
 """A simulated cohort with a planted diagnosis: what is to be found is known, and so is what the scanners added.
 
-Patients have wider ventricles than their age and nothing else: a focal change, the same on every scanner. Each person
+Patients have wider ventricles than others of their age and nothing else: a focal change, the same on every scanner. Each person
 lies in the scanner of one site; sites differ in their share of patients, so that whoever tells the site tells some of
 the diagnosis.
 """
@@ -17,6 +17,7 @@ import torch
 from joblib import Parallel, delayed
 from scipy import ndimage
 
+from imunity_bids.errors import Usage
 from imunity_bids.evaluation.cohort_images import Features, as_table, features_by_method, features_of
 from imunity_bids.harmonize.inference import Compute, harmonize
 from imunity_bids.models.bundle import load_bundle
@@ -71,14 +72,22 @@ def planted_table(maps: Path, model: Path, plan: Plan, jobs: int = 1) -> pd.Data
         for member, (_, site, _) in zip(members, about, strict=True)
     )
     rows = [
-        {"subject": m.name, "site": site, "dx": dx, "age": traits.age, "sex": traits.sex}
+        {"subject": m.name, "family": m.label_map, "site": site, "dx": dx, "age": traits.age, "sex": traits.sex}
         for m, (traits, site, dx) in zip(members, about, strict=True)
     ]
     return as_table(zip(parts, rows, strict=True))
 
 
 def planted(plan: Plan) -> Iterator[tuple[Traits, str, str]]:
-    """Traits, site and diagnosis of each person; each site has its share of patients to the nearest whole number."""
+    """Traits, site and diagnosis of each person; each site has its share of patients to the nearest whole number.
+
+    Raises
+    ------
+    Usage
+        More sites than scanners, fewer than two, or a share that is none.
+    """
+    if not 2 <= len(plan.shares) <= len(SCANNERS) or not all(0 <= share <= 1 for share in plan.shares):
+        raise Usage(f"--shares takes two to {len(SCANNERS)} numbers from 0 to 1, one for each site")
     rng = np.random.default_rng([plan.seed, 3])
     for share, scanner in zip(plan.shares, SCANNERS, strict=False):
         ill = rng.permutation(np.arange(plan.persons) < round(share * plan.persons))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from imunity_bids.cli.evaluate import main
+from imunity_bids.errors import Usage
 from imunity_bids.evaluation.cohort_images import IMAGES, NYUL, SHAPE, STRIPED, UNSTRIPED, derivative_table
 from imunity_bids.evaluation.planted import ONE_SCANNER, PATIENT, Plan, planted, planted_table
 from imunity_bids.qc.features import image_features
@@ -104,9 +105,16 @@ def test_sites_have_their_share_of_patients_with_wide_ventricles() -> None:
     assert means[PATIENT] - means["control"] == pytest.approx(5.0, abs=1.0)  # persons scatter by 0.5 mm
 
 
+@pytest.mark.parametrize("shares", [(0.5,), (0.5, 1.5), (0.5,) * 7])
+def test_shares_that_make_no_sense(shares: tuple[float, ...]) -> None:
+    with pytest.raises(Usage, match="--shares takes two to 6 numbers from 0 to 1"):
+        list(planted(Plan(8, shares)))
+
+
 def test_a_planted_cohort_has_every_method_and_the_bound(maps: Path, bundle_folder: Path) -> None:
     table = planted_table(maps, bundle_folder, Plan(1, (0.0, 1.0), 6.0, spacing_mm=3.0))
     assert set(table.method) == {*IMAGES, ONE_SCANNER}
+    assert table.family.isin(["a", "b", "c"]).all()  # persons of one label map stay on one side
     bound = table[table.method == ONE_SCANNER].set_index("dx")
     assert len(bound) == 2
     numbers = bound.filter(regex="^f_").dropna(axis=1, how="all")  # not those of the mask's shape
