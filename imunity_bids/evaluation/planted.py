@@ -1,8 +1,8 @@
 """A simulated cohort with a planted diagnosis: what is to be found is known, and so is what the scanners added.
 
-Patients have wider ventricles than others of their age and nothing else: a focal change, the same on every scanner. Each person
-lies in the scanner of one site; sites differ in their share of patients, so that whoever tells the site tells some of
-the diagnosis.
+Patients have wider ventricles than others of their age and nothing else: a focal change, the same on every scanner.
+Each person lies in the scanner of one site; sites differ in their share of patients, so that whoever tells the site
+tells some of the diagnosis.
 """
 
 from __future__ import annotations
