@@ -55,5 +55,5 @@ def test_a_column_of_sessions_or_scans(table: str, text: str, tmp_path: Path) ->
             scanner_names(tmp_path, SRPBS[:2], "scanner")
         return
     assert scanner_names(tmp_path, SRPBS[:2], "scanner") == dict(zip(SRPBS, ("Verio", "MR750w"), strict=False))
-    with pytest.raises(Usage, match="--scanner-from coil: no sessions.tsv or scans.tsv"):
+    with pytest.raises(Usage, match=r"--scanner-from coil: no sessions\.tsv or scans\.tsv"):
         scanner_names(tmp_path, SRPBS[:2], "coil")
