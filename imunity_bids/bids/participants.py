@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from imunity_bids.bids.description import raw_dataset
 
 MISSING = ("", "n/a", "nan", "none", "unknown")
+SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 def read_participants(folder: Path) -> dict[str, dict[str, str]]:
@@ -37,3 +39,19 @@ def _rows(path: Path, key: str) -> dict[str, dict[str, str]]:
         return {}
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
     return {row[key]: row for row in table.to_dict("records")} if key in table else {}
+
+
+def age_of(row: dict[str, str]) -> float:
+    """In years; NaN where it is not known. BIDS allows `89+`."""
+    text = _column(row, "age").removesuffix("+")
+    return float(pd.to_numeric(text, errors="coerce")) if text else np.nan
+
+
+def sex_of(row: dict[str, str]) -> str:
+    """M, F, or empty."""
+    return SEXES.get((_column(row, "sex") or _column(row, "gender")).lower(), "")
+
+
+def _column(row: dict[str, str], name: str) -> str:
+    """Value of a column, however its name is capitalised."""
+    return next((known(value) for key, value in row.items() if key.lower() == name), "")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging
+from imunity_bids.cli.evaluate_diagnosis import add_diagnosis, run_diagnosis
+from imunity_bids.cli.evaluate_travelers import add_travelers, run_travelers
 from imunity_bids.cli.evaluate_unlearning import add_unlearning, run_unlearning
 
 
@@ -28,39 +30,12 @@ def build_parser() -> Parser:
     brain.add_argument("--brain-border", type=float, default=0.0, metavar="MM", help="shift of the mask's edge")
     brain.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     brain.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
-    _add_travelers(commands)
+    add_travelers(commands)
     _add_sites(commands)
     _add_references(commands)
+    add_diagnosis(commands)
     add_unlearning(commands)
     return parser
-
-
-def _add_travelers(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "travelers", help="harmonization against the truth, beside the baselines", formatter_class=HelpFormatter
-    )
-    parser.add_argument("output", type=Path, help="folder for travelers.tsv, sites.tsv, travelers.json and plots")
-    parser.add_argument("--brains", type=Path, help="derivatives whose brains travel through simulated scanners")
-    parser.add_argument("--include", nargs="+", default=[], metavar="GLOB", help="paths below --brains (default: all)")
-    parser.add_argument(
-        "--pairs", type=Path,
-        help="TSV of real scans of one person: paths of white-striped brains in columns source, target, reference",
-    )  # fmt: skip
-    parser.add_argument(
-        "--scanners", nargs="+", default=[], metavar="NAME", help="simulated scanners to travel between (default: all)"
-    )
-    parser.add_argument(
-        "--sources", type=int, default=0, metavar="N",
-        help="of every person so many random scanners, each to two others and to itself (default: all ways)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--references", type=int, default=0, metavar="N",
-        help="so many other persons on the target scanner are the reference, for every method (default: all others)",
-    )  # fmt: skip
-    parser.add_argument("--model", default="imunity", help="bundle: name or folder")
-    parser.add_argument("--seed", type=int, default=1, help="of the visits")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
 
 
 def _add_sites(commands: argparse._SubParsersAction) -> None:
@@ -127,29 +102,6 @@ def _brain(options: argparse.Namespace) -> None:
     print(brain.evaluate(chain(*cases), methods, options.output).round(4).to_string())
 
 
-def _travelers(options: argparse.Namespace) -> None:
-    import json
-
-    from imunity_bids.errors import Usage
-    from imunity_bids.evaluation import travelers
-    from imunity_bids.evaluation.plots import plot_travelers
-    from imunity_bids.models.card import find_bundle
-
-    if not options.brains and not options.pairs:
-        raise Usage("nothing to evaluate on: give --brains, --pairs or both")
-    model = find_bundle(options.model)
-    if options.brains:
-        paths = travelers.brains_below(options.brains, options.include)
-        scanners = travelers.scanners_named(options.scanners)
-        summary = travelers.evaluate_travelers(
-            paths, model, options.output, options.seed, options.jobs, scanners, options.sources, options.references
-        )
-        plot_travelers(options.output)
-        print(json.dumps(summary, indent=2))
-    if options.pairs:
-        print(travelers.evaluate_pairs(options.pairs, model, options.output).round(4).to_string(index=False))
-
-
 def _sites(options: argparse.Namespace) -> None:
     from imunity_bids.errors import Usage
     from imunity_bids.evaluation.real_sites import evaluate_sites, sites_table
@@ -180,8 +132,13 @@ def _references(options: argparse.Namespace) -> None:
 
 
 _COMMANDS = {
-    "brain": _brain, "travelers": _travelers, "sites": _sites, "references": _references, "unlearning": run_unlearning
-}  # fmt: skip
+    "brain": _brain,
+    "travelers": run_travelers,
+    "sites": _sites,
+    "references": _references,
+    "diagnosis": run_diagnosis,
+    "unlearning": run_unlearning,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

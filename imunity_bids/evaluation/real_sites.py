@@ -154,7 +154,7 @@ def _reference(model: Path, scans: tuple[Path, ...]) -> Reference:
     bundle = load_bundle(model)
     if not scans:
         return bundle.references[DEFAULT]
-    return make_reference("scans", "file", "", (_brain(path)[:2] for path in scans), bundle, REFERENCE_SLICES)
+    return make_reference("scans", "file", "", (cut_brain(path)[:2] for path in scans), bundle, REFERENCE_SLICES)
 
 
 def _target(references: dict[str, Reference], images: list[_Image], scans: tuple[Path, ...]) -> np.ndarray:
@@ -162,7 +162,7 @@ def _target(references: dict[str, Reference], images: list[_Image], scans: tuple
     if references:
         return next(iter(references.values())).quantiles.numpy()
     if scans:
-        return np.mean([np.percentile(brain[mask], range(101)) for brain, mask, _ in map(_brain, scans)], axis=0)
+        return np.mean([np.percentile(brain[mask], range(101)) for brain, mask, _ in map(cut_brain, scans)], axis=0)
     for image in images:
         if (sidecar := sidecar_of(image.harmonized)).is_file():
             return np.array(json.loads(sidecar.read_text())["Harmonization"]["ReferenceQuantiles"])
@@ -198,7 +198,7 @@ def _number(text: str) -> float:
     return math.inf if math.isnan(number) else number
 
 
-def _brain(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[slice, ...]]:
+def cut_brain(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[slice, ...]]:
     """White-striped brain and its mask, both cut to the box around the mask, and this box."""
     mask = np.asarray(nib.load(path.with_name(path.name.replace("preproc_T1w", "brain_mask"))).dataobj) > 0
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
@@ -212,7 +212,7 @@ def _image_rows(
     import torch
 
     torch.set_num_threads(1)
-    brain, mask, box = _brain(image.preproc)
+    brain, mask, box = cut_brain(image.preproc)
     outputs = {
         RAW: brain,
         "matching": matching_to(brain, mask, target),

@@ -190,28 +190,6 @@ def _margins(travels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
     return margins
 
 
-def evaluate_pairs(pairs: Path, model: Path, output: Path) -> pd.DataFrame:
-    """Scores on real travelers: a TSV of white-striped brains on one grid, columns source, target, reference.
-
-    `target` is the same person as `source` on the other scanner, `reference` another person there.
-    """
-    bundle, rows = load_bundle(model), []
-    for number, row in enumerate(pd.read_csv(pairs, sep="\t").itertuples(), start=1):
-        source, target, reference = (
-            np.asarray(nib.load(path).dataobj, np.float32) for path in (row.source, row.target, row.reference)
-        )
-        mask = (source > 0) & (target > 0)
-        ours = harmonize(source, mask, bundle, reference_of([reference], bundle), Compute())
-        images = {"raw": source, **_baselines(source, mask, [reference]), OURS: ours.image}
-        rows += [
-            {"pair": number, "method": name, **_scores(image, target, source, mask)} for name, image in images.items()
-        ]
-    output.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(output / "pairs.tsv", sep="\t", index=False, float_format="%.6f")
-    return table
-
-
 def _make_visits(
     path: Path, name: str, references: list[str], folder: Path, seed: int, scanners: tuple[Scanner, ...]
 ) -> Path:
@@ -281,11 +259,11 @@ def _score_person(
         for target in ends:
             truth = truths[target]
             ours = harmonize(scan, mask, bundle, contrasts[target], Compute())
-            images = {"raw": scan, **_baselines(scan, mask, references[target]), OURS: ours.image}
+            images = {"raw": scan, **baseline_images(scan, mask, references[target]), OURS: ours.image}
             images |= {BOUND: baselines.best_curve(scan, mask, truth), FLOOR: _load(file, target, _floor(shown))}
             about = {"person": name, "source": source, "target": target}
             for method, image in images.items():
-                rows.append({**about, "method": method, **_scores(image, truth, scan, mask)})
+                rows.append({**about, "method": method, **scores_of(image, truth, scan, mask)})
                 if method == OURS:
                     error = np.abs(image - truth)[mask]
                     rows[-1]["uncertainty_rank"] = similarity.rank_correlation(
@@ -306,7 +284,7 @@ def _score_person(
     return rows, features
 
 
-def _baselines(scan: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> dict[str, np.ndarray]:
+def baseline_images(scan: np.ndarray, mask: np.ndarray, references: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Each with the same references."""
     return {
         "histogram matching": baselines.histogram_matching(scan, mask, references),
@@ -315,7 +293,7 @@ def _baselines(scan: np.ndarray, mask: np.ndarray, references: list[np.ndarray])
     }
 
 
-def _scores(image: np.ndarray, truth: np.ndarray, scan: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def scores_of(image: np.ndarray, truth: np.ndarray, scan: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Of an image against the truth; the gradients alone are compared with those of the scan."""
     quantiles = [intensity_quantiles(volume, mask).numpy() for volume in (image, truth)]
     return {

@@ -41,6 +41,7 @@ class Scale:
 
 QUICK = Scale(240, 6, 4.0, 8, Schedule(16, pretrain=120, steps=120, every=20, patience=5), probe_seeds=2, slices=6)
 FULL = Scale(480, 6, 3.0, 8, Schedule(16, pretrain=400, steps=800, every=50, patience=5), probe_seeds=5)
+TABLES = replace(QUICK, schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4))  # steps are cheap here
 
 
 @dataclass(frozen=True)

@@ -54,15 +54,20 @@ def image_features(brain: Brain | None, quantiles: np.ndarray) -> dict[str, Any]
     matched = matching_to(brain.before, brain.mask, quantiles)
     images: dict[str, dict[str, Any]] = {}
     for name, image in ((BEFORE, brain.before), (AFTER, brain.after), (MATCHED, matched)):
-        coarse = _coarse(image)
-        images[name] = {
-            "Ratios": _plain(tissue_ratios(image, brain.inside)),
-            "VolumesML": _plain({t: n * STEP**3 / 1000 for t, n in tissue_volumes(coarse, small, SAMPLE).items()}),
-            "Intensities": _plain(intensity_and_texture(coarse, small)),
-        }
+        ratios = _plain(tissue_ratios(image, brain.inside))
+        images[name] = {"Ratios": ratios, **volumes_and_intensities(image, brain.mask)}
     blurred = ndimage.gaussian_filter(_coarse(brain.before), BLUR / STEP)
     images[BLURRED] = {"Intensities": _plain(intensity_and_texture(blurred, small))}
     return {"Description": DESCRIPTION, "Images": images, "MaskShape": _plain(mask_shape(small, STEP))}
+
+
+def volumes_and_intensities(image: np.ndarray, mask: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """`VolumesML` and `Intensities` of one image, as in `image_features`; a box around the brain is enough."""
+    coarse, small = _coarse(image), _coarse(mask)
+    return {
+        "VolumesML": _plain({t: n * STEP**3 / 1000 for t, n in tissue_volumes(coarse, small, SAMPLE).items()}),
+        "Intensities": _plain(intensity_and_texture(coarse, small)),
+    }
 
 
 def _coarse(volume: np.ndarray) -> np.ndarray:

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from imunity_bids.bids.participants import known, read_participants
+from imunity_bids.bids.participants import age_of, read_participants, sex_of
 from imunity_bids.bids.sites import sites_of
 from imunity_bids.bids.tables import FEATURES
 from imunity_bids.errors import NothingSelected
 from imunity_bids.metrics.volumes import TISSUES
 from imunity_bids.settings import Settings
-
-SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ def read_cohort(settings: Settings) -> Cohort:
     people = _people(settings)
     sites, site_from = sites_of(settings.bids_dir, images.stem.unique(), settings.site_column, people)
     images["site"] = images.stem.map(sites)
-    images["age"] = images.participant_id.map(lambda person: _age(people.get(person, {})))
-    images["sex"] = images.participant_id.map(lambda person: _sex(people.get(person, {})))
+    images["age"] = images.participant_id.map(lambda person: age_of(people.get(person, {})))
+    images["sex"] = images.participant_id.map(lambda person: sex_of(people.get(person, {})))
     named = [name for name in dict.fromkeys(settings.keep) if name not in images]
     kept = tuple(name for name in named if any(name in row for row in people.values()))
     for name in kept:
@@ -157,19 +154,3 @@ def _features(images: pd.DataFrame, stored: dict[int, dict[str, Any]]) -> pd.Dat
 
 def _shapes(stored: dict[int, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({index: content.get("MaskShape", {}) for index, content in stored.items()}).T.astype(float)
-
-
-def _age(row: dict[str, str]) -> float:
-    """In years; NaN where it is not known. BIDS allows `89+`."""
-    text = _column(row, "age").removesuffix("+")
-    return float(pd.to_numeric(text, errors="coerce")) if text else np.nan
-
-
-def _sex(row: dict[str, str]) -> str:
-    """M, F, or empty."""
-    return SEXES.get((_column(row, "sex") or _column(row, "gender")).lower(), "")
-
-
-def _column(row: dict[str, str], name: str) -> str:
-    """Value of a column, however its name is capitalised."""
-    return next((known(value) for key, value in row.items() if key.lower() == name), "")

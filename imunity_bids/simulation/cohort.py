@@ -82,7 +82,13 @@ def draw_traits(rng: np.random.Generator, age: float | None = None, sex: str | N
 
 
 def make_cohort(maps: Path, count: int, spacing_mm: float, seed: int = 1, jobs: int = 1) -> list[Member]:
-    """So many persons, in turn from each label map; the same seed gives the same ones.
+    """So many persons, in turn from each label map; the same seed gives the same ones. Raises as `members_of` does."""
+    rng = np.random.default_rng([seed, 1])
+    return members_of(maps, [draw_traits(rng) for _ in range(count)], spacing_mm, jobs)
+
+
+def members_of(maps: Path, traits: Sequence[Traits], spacing_mm: float, jobs: int = 1) -> list[Member]:
+    """Persons with these traits, in this order, in turn from each label map.
 
     Raises
     ------
@@ -92,8 +98,6 @@ def make_cohort(maps: Path, count: int, spacing_mm: float, seed: int = 1, jobs: 
     paths = sorted(Path(maps).glob("*.nii*"))
     if not paths:
         raise InputMissing(f"{maps} holds no label maps (NIfTI, SynthSeg's numbers)")
-    rng = np.random.default_rng([seed, 1])
-    traits = [draw_traits(rng) for _ in range(count)]
     shares = [traits[number :: len(paths)] for number in range(len(paths))]
     families = Parallel(n_jobs=jobs)(
         delayed(_family)(path, share, spacing_mm) for path, share in zip(paths, shares, strict=True) if share

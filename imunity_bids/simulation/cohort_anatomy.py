@@ -20,7 +20,7 @@ WHITE = (2, 41, 7, 46, 16, 28, 60, 85, 136, 137, 163, 164)  # all other labels o
 FIELD_MM = (168, 192, 156)  # what of the head is shown, around the middle of the brain
 GIVING_WAY_MM = 12.0  # how far from the ventricles tissue moves
 CORTEX_MM = 4.0  # depth below the outer surface that thinning reaches
-FINE = 2  # samples per axis and voxel
+FINE = 2  # samples per axis of a voxel, if it is larger than those of the label map
 BELOW_CEREBELLUM = 4  # voxels
 VENTRICLES_ML = 15.0  # of a young adult: label maps are of people of unknown age, and start alike by this
 RIM = 2  # voxels beyond the tissue that know where it moves
@@ -84,12 +84,13 @@ def tissue_fractions(
         what is behind gives way: a surface ends at widening / (1 + widening / GIVING_WAY_MM), thinning likewise.
     """
     shape = [round(length / spacing_mm) for length in FIELD_MM]
-    place = _grid([FINE * n for n in shape], spacing_mm / FINE) / torch.tensor(scale)
+    fine = FINE if spacing_mm > 1 else 1
+    place = _grid([fine * n for n in shape], spacing_mm / fine) / torch.tensor(scale)
     own = F.interpolate(nodes[None], size=place.shape[:3], mode="trilinear", align_corners=True)[0]
     place = place + own.movedim(0, -1) + anatomy.middle
     ageing = widening_mm * anatomy.widening + thinning_mm * anatomy.thinning
-    fine = _sample(anatomy.tissues, place - _sample(ageing, place).movedim(0, -1))
-    return F.avg_pool3d(fine, FINE)
+    sampled = _sample(anatomy.tissues, place - _sample(ageing, place).movedim(0, -1))
+    return F.avg_pool3d(sampled, fine)
 
 
 def _sample(volumes: Tensor, place: Tensor) -> Tensor:

@@ -69,14 +69,14 @@ def probe(features: np.ndarray, sites: np.ndarray, persons: np.ndarray, seeds: i
     with threadpool_limits(1):  # matrices so small that more threads only wait for each other
         right, name = _strongest(features, labels, who, folds, seeds, shuffle=False)
         control, _ = _strongest(features, labels, who, folds, seeds, shuffle=True)
-    low, high = _interval(right.mean(axis=0), labels, who)
-    by_seed = [_balanced(row, labels) for row in right]
+    low, high = interval(right.mean(axis=0), labels, who)
+    by_seed = [balanced(row, labels) for row in right]
     return Probe(
         accuracy=float(np.mean(by_seed)),
         low=low,
         high=high,
         chance=1 / len(classes),
-        shuffled=float(np.mean([_balanced(row, labels) for row in control])),
+        shuffled=float(np.mean([balanced(row, labels) for row in control])),
         seeds=tuple(by_seed),
         classifier=name,
         samples=len(labels),
@@ -93,13 +93,13 @@ def _strongest(
     the shares of the classes stay.
     """
     best: tuple[float, np.ndarray, str] | None = None
-    for name, make in _CLASSIFIERS.items():
+    for name, make in CLASSIFIERS.items():
         rows = []
         for seed in range(seeds):
             order = np.random.default_rng(seed).permutation(len(labels)) if shuffle else np.arange(len(labels))
             right = _told(make, features[np.argsort(order)], labels, who[np.argsort(order)], folds, seed)
             rows.append(right)
-        score = float(np.mean([_balanced(row, labels) for row in rows]))
+        score = float(np.mean([balanced(row, labels) for row in rows]))
         if best is None or score > best[0]:
             best = (score, np.array(rows), name)
     return best[1], best[2]
@@ -139,15 +139,15 @@ def _network(seed: int) -> Any:
     return MLPClassifier((32,), solver="lbfgs", alpha=1.0, max_iter=1000, tol=1e-3, random_state=seed)
 
 
-_CLASSIFIERS: dict[str, Callable[[int], Any]] = {"logistic regression": _logistic, "network": _network}
+CLASSIFIERS: dict[str, Callable[[int], Any]] = {"logistic regression": _logistic, "network": _network}
 
 
-def _balanced(right: np.ndarray, labels: np.ndarray) -> float:
+def balanced(right: np.ndarray, labels: np.ndarray) -> float:
     """Mean over classes of the share that is right."""
     return float((np.bincount(labels, right) / np.bincount(labels)).mean())
 
 
-def _interval(right: np.ndarray, labels: np.ndarray, who: np.ndarray) -> tuple[float, float]:
+def interval(right: np.ndarray, labels: np.ndarray, who: np.ndarray) -> tuple[float, float]:
     """2.5 and 97.5 % of the balanced accuracy when persons are drawn with replacement."""
     rng = np.random.default_rng(0)
     people, classes = who.max() + 1, labels.max() + 1

@@ -12,7 +12,7 @@ import pytest
 
 from imunity_bids.cli.evaluate import main
 from imunity_bids.errors import Usage
-from imunity_bids.evaluation import travelers
+from imunity_bids.evaluation import travelers, traveling_pairs
 from imunity_bids.models.card import find_bundle
 from imunity_bids.simulation.scanners import SCANNERS
 from tests.simulation.people import ball_brain
@@ -160,7 +160,9 @@ def test_pairs_of_real_scans(tmp_path: Path) -> None:
         paths.append(tmp_path / f"{name}.nii.gz")
         nib.Nifti1Image((ball_brain(seed)[0] ** power).astype(np.float32), np.eye(4)).to_filename(paths[-1])
     pd.DataFrame([paths], columns=["source", "target", "reference"]).to_csv(tmp_path / "p.tsv", sep="\t", index=False)
-    table = travelers.evaluate_pairs(tmp_path / "p.tsv", find_bundle("imunity"), tmp_path / "out").set_index("method")
+    table = traveling_pairs.evaluate_pairs(tmp_path / "p.tsv", find_bundle("imunity"), tmp_path / "out").set_index(
+        "method"
+    )
     assert table.loc["histogram matching", "mae"] < 0.3 * table.loc["raw", "mae"]  # balls of nearly one histogram
     assert table.loc[travelers.OURS, "mae"] < table.loc["raw", "mae"]
     written = pd.read_csv(tmp_path / "out" / "pairs.tsv", sep="\t").set_index("method")
