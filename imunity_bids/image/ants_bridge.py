@@ -19,7 +19,7 @@ from imunity_bids.errors import DataUnusable
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 COARSE_MM = 2.0  # voxels that registration looks at
 MARGIN_MM = 4.0  # of the deformable registration
-TRANSFORMS = {"affine": ("Affine", (2100, 1200, 0)), "rigid": ("Rigid", (20, 20, 0))}  # iterations at 6, 4 and 2 mm
+TRANSFORMS = {"affine": ("Affine", (2100, 1200, 3)), "rigid": ("Rigid", (20, 20, 3))}  # iterations at 6, 4 and 2 mm
 
 
 def to_ants(image: nib.Nifti1Image, data: np.ndarray | None = None) -> Any:
