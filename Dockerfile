@@ -22,7 +22,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/templateflow /opt/templateflow
 COPY --from=build /opt/imunity /opt/imunity
-ARG VERSION=0.2.0
+ARG VERSION=0.3.0
 LABEL org.opencontainers.image.title="ImUnity-BIDS" \
       org.opencontainers.image.description="BIDS App that harmonizes T1-weighted MRI across scanners" \
       org.opencontainers.image.version="${VERSION}" \

@@ -20,7 +20,7 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # the same for points
 COARSE_MM = 2.0  # voxels that registration looks at
 MARGIN_MM = 4.0  # of the deformable registration
-TRANSFORMS = {"affine": ("Affine", (2100, 1200, 0)), "rigid": ("Rigid", (20, 20, 0))}  # iterations at 6, 4 and 2 mm
+TRANSFORMS = {"affine": ("Affine", (2100, 1200, 3)), "rigid": ("Rigid", (20, 20, 3))}  # iterations at 6, 4 and 2 mm
 REFINED = {"iterations": (100, 30), "shrink": (2, 1), "smoothing": (1, 0)}  # of the second rigid registration
 
 
@@ -96,8 +96,7 @@ def register(
 ) -> tuple[Path, Path]:
     """Linear registration of a brain to the template's brain: ITK files (image to template, template to image).
 
-    On voxels of 2 mm: from 1 mm it comes out as near to this as with another seed (docs/speed.md), in a third of the
-    time.
+    On voxels of 2 mm, in about 60 % of the time that those of 1 mm take; what that changes is in docs/speed.md.
 
     Parameters
     ----------
