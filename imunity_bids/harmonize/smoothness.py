@@ -40,7 +40,10 @@ def smoothness(volume: np.ndarray, mask: np.ndarray) -> float:
 
 
 def smoothed_to(volume: np.ndarray, mask: np.ndarray, target: float) -> tuple[np.ndarray, Smoothing]:
-    """The brain (X, Y, Z) as smooth as `target` (mm), 0 outside the mask; itself where it is as smooth already."""
+    """The brain (X, Y, Z) as smooth as `target` (mm), 0 outside the mask; itself where it is as smooth already.
+
+    Or as near as a kernel of that width comes: a brain is too small for targets of several cm.
+    """
     box = bounding_box(mask)
     brain, inside = volume[box] * mask[box], mask[box]
     before = smoothness(brain, inside)
