@@ -77,8 +77,10 @@ def mean_mask(
     """Where the mean of the signed distances to the masks' surfaces is positive: the surface midway between theirs."""
     signed = np.zeros(grid.shape, np.float32)
     for image, mask, motion in zip(images, masks, motions, strict=True):
-        inside = moved(mask.astype(np.float32), image, grid, motion, folder, "linear") > 0.5
-        signed += ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+        share = moved(mask.astype(np.float32), image, grid, motion, folder, "linear")
+        inside = share > 0.5
+        depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+        signed += depth - np.sign(depth) + share - 0.5  # at the surface the share of the voxel tells how far it is
     return signed > 0
 
 
