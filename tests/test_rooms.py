@@ -13,7 +13,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "imunity_bids"
 ROOMS = (
     *("cli", "run", "workflows", "interfaces", "reports", "plan", "evaluation", "training", "unlearning"),
-    *("simulation", "qc", "harmonize", "image", "models", "metrics", "bids", "settings", "hashes", "errors"),
+    *(
+        "simulation",
+        "qc",
+        "harmonize",
+        "image",
+        "models",
+        "metrics",
+        "bids",
+        "settings",
+        "hashes",
+        "parallel",
+        "errors",
+    ),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy import ndimage
 
 from imunity_bids.bids.outputs import sidecar_of
@@ -31,6 +31,7 @@ from imunity_bids.metrics.tissue_ratios import RATIOS, tissue_ratios, well_insid
 from imunity_bids.metrics.volumes import TISSUES, tissue_volumes
 from imunity_bids.models.bundle import Reference, load_bundle
 from imunity_bids.models.card import DEFAULT
+from imunity_bids.parallel import in_parallel
 
 RAW = "raw"
 
@@ -91,9 +92,9 @@ def evaluate_sites(
     names = _method_names(models, description)
     references = {name: _reference(model, reference_scans) for name, model in zip(names, models, strict=False)}
     target = _target(references, images, reference_scans)
-    parts = Parallel(n_jobs=jobs, verbose=1)(
-        delayed(_image_rows)(image, dict(zip(names, models, strict=False)), references, target) for image in images
-    )
+    bundles = dict(zip(names, models, strict=False))
+    to_judge = [delayed(_image_rows)(image, bundles, references, target) for image in images]
+    parts = in_parallel(to_judge, jobs, "images")
     table = pd.DataFrame([row for rows in parts for row in rows])
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "sites.tsv", sep="\t", index=False, float_format="%.6g")

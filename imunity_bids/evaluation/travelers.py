@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy import ndimage, stats
 
 from imunity_bids.errors import InputMissing, Usage
@@ -24,6 +24,7 @@ from imunity_bids.image.template import white_core_of
 from imunity_bids.metrics import similarity
 from imunity_bids.metrics.textures import intensity_and_texture
 from imunity_bids.models.bundle import load_bundle
+from imunity_bids.parallel import in_parallel
 from imunity_bids.simulation.persons import take_apart
 from imunity_bids.simulation.scanners import SCANNERS, STRONG, Scanner
 from imunity_bids.simulation.visits import perfect, relative_t1, visit
@@ -101,20 +102,21 @@ def evaluate_travelers(
         So many other persons on the target scanner are the reference, of every method; 0: all others.
     """
     output.mkdir(parents=True, exist_ok=True)
-    parallel = Parallel(n_jobs=jobs, verbose=5)
     names = [f"{path.name.split('_')[0]}-{sha256(path)[:8]}" for path in brains]
     others = [[n for n in range(len(brains)) if n != own][: references or None] for own in range(len(brains))]
     shown = [[names[n] for n in numbers] for numbers in others]  # as the reference of each person
-    files = parallel(
+    to_make = [
         delayed(_make_visits)(path, name, who, output / "visits", seed, scanners)
         for path, name, who in zip(brains, names, shown, strict=True)
-    )
-    done = parallel(
+    ]
+    files = in_parallel(to_make, jobs, "visits")
+    to_score = [
         delayed(_score_person)(
             file, [files[n] for n in others[own]], names[own], shown[own], model, _ways(scanners, sources, seed + own)
         )
         for own, file in enumerate(files)
-    )
+    ]
+    done = in_parallel(to_score, jobs, "persons")
     table = pd.DataFrame([row for rows, _ in done for row in rows])
     features = pd.DataFrame([row for _, rows in done for row in rows])
     table.to_csv(output / "travelers.tsv", sep="\t", index=False, float_format="%.6f")

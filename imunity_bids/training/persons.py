@@ -8,10 +8,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy import ndimage
 
 from imunity_bids.bids.outputs import write_atomically
+from imunity_bids.parallel import in_parallel
 from imunity_bids.simulation.persons import take_apart
 from imunity_bids.simulation.visit_volumes import Coarse, coarse
 from imunity_bids.training.dataset import Brain
@@ -20,7 +21,7 @@ from imunity_bids.training.dataset import Brain
 def make_persons(brains: list[Brain], folder: Path, jobs: int = 1) -> list[Coarse]:
     """Take brains apart into tissues and texture (half a minute each); what is in `folder` is read."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Parallel(n_jobs=jobs, verbose=5)(delayed(_person)(brain, folder) for brain in brains)
+    return in_parallel([delayed(_person)(brain, folder) for brain in brains], jobs, "persons")
 
 
 def _person(brain: Brain, folder: Path) -> Coarse:
