@@ -22,6 +22,7 @@ from imunity_bids.evaluation.cohort_images import Features, as_table, features_b
 from imunity_bids.harmonize.inference import Compute, harmonize
 from imunity_bids.models.bundle import load_bundle
 from imunity_bids.models.card import DEFAULT
+from imunity_bids.qc.brain import brain_of
 from imunity_bids.qc.features import image_features
 from imunity_bids.simulation.cohort import Member, Traits, draw_traits, members_of, scan
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
@@ -104,7 +105,7 @@ def _features(member: Member, scanner: Scanner, model: Path, plan: Plan) -> Feat
     target = reference.quantiles.numpy()
     before, mask = _scanned(member, scanner, plan)
     after = harmonize(before, mask, bundle, reference, Compute()).image
-    found = features_by_method(image_features(before, after, mask, target), before, mask, target)
+    found = features_by_method(image_features(brain_of(before, after, mask), target), before, mask, target)
     common, mask = _scanned(member, SCANNERS[COMMON], plan)
     return found | {ONE_SCANNER: features_of(common, mask)}
 

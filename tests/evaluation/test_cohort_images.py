@@ -14,6 +14,7 @@ from imunity_bids.cli.evaluate import main
 from imunity_bids.errors import Usage
 from imunity_bids.evaluation.cohort_images import IMAGES, NYUL, SHAPE, STRIPED, UNSTRIPED, derivative_table
 from imunity_bids.evaluation.planted import ONE_SCANNER, PATIENT, Plan, planted, planted_table
+from imunity_bids.qc.brain import brain_of
 from imunity_bids.qc.features import image_features
 from imunity_bids.simulation.scanners import SCANNERS
 from tests.simulation.people import ball_brain
@@ -28,7 +29,7 @@ def derivative(folder: Path, person: str, seed: int) -> None:
     anat = folder / person / "anat"
     anat.mkdir(parents=True)
     stem = anat / f"{person}_space-X_res-1_desc"
-    stored = image_features(brain, brain**1.2, mask, QUANTILES)
+    stored = image_features(brain_of(brain, brain**1.2, mask), QUANTILES)
     Path(f"{stem}-harmonized_features.json").write_text(json.dumps(stored))
     Path(f"{stem}-harmonized_T1w.json").write_text(
         json.dumps({"Harmonization": {"ReferenceQuantiles": QUANTILES.tolist()}})
