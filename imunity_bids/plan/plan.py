@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from imunity_bids.plan.requests import ReferenceRequest, mask_hashes, resolve_re
 from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
+
+LOOKS, SECONDS = 5, 2.0  # how often, and how far apart, marks that are away are looked for
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ def _dataset_of_references(settings: Settings) -> Dataset | None:
     name, folder = named
     check_dataset(folder, settings.skip_bids_validation, "--reference-dataset")
     return Dataset(folder, name=name)
+
+
+def await_marks(plan: Plan, image: T1w) -> None:
+    """Another run on the same participant takes the marks of an image away while it writes: give it some seconds."""
+    products = plan.products(image)
+    marks = [sidecar_of(products.harmonized(description)) for description in plan.descriptions]
+    for _ in range(LOOKS):
+        if all(mark.is_file() for mark in marks) or not products.template_t1w.is_file():
+            return
+        time.sleep(SECONDS)
 
 
 def is_done(plan: Plan, image: T1w) -> bool:

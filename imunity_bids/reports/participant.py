@@ -22,7 +22,7 @@ from imunity_bids.errors import ImunityError, is_disk_error
 from imunity_bids.image.conform import conform, read_image
 from imunity_bids.image.template import load_template
 from imunity_bids.plan.crash import Failure
-from imunity_bids.plan.plan import Plan
+from imunity_bids.plan.plan import Plan, await_marks
 from imunity_bids.qc.measures import COLUMNS, MEASURES
 from imunity_bids.reports import figures
 from imunity_bids.reports.methods import citation
@@ -64,6 +64,9 @@ def _names_of_failed(groups: list[tuple[T1w, ...]], jobs: list[Callable[[], Path
 def write_report(plan: Plan, images: tuple[T1w, ...], failures: Mapping[str, Failure], methods: str) -> Path:
     """The report of one participant and session."""
     name = images[0].person
+    for image in images:
+        if image.stem not in failures:
+            await_marks(plan, image)
     sections = [section(plan, image, failures.get(image.stem)) for image in images]
     return write_text(plan.settings.output_dir / f"{name}.html", render(plan, name, sections, methods))
 

@@ -19,7 +19,7 @@ from imunity_bids.plan.crash import (
     reference_crash_file,
     write_crash,
 )
-from imunity_bids.plan.plan import Plan, is_done
+from imunity_bids.plan.plan import Plan, await_marks, is_done
 from imunity_bids.settings import Settings
 
 
@@ -47,11 +47,17 @@ def gather_failures(plan: Plan) -> list[Failure]:
     for image in plan.images:
         if (path := crash_file(plan, image)).is_file():
             failures.append(Failure(image, **read_crash(path)))
-        elif not is_done(plan, image):
-            failures.append(
-                Failure(image, **(_of_references(plan) or _of_visits(plan, image) or _unexplained(plan.settings)))
-            )
+        elif not is_done(plan, image) and (reason := _reason(plan, image)):
+            failures.append(Failure(image, **reason))
     return failures
+
+
+def _reason(plan: Plan, image: T1w) -> dict[str, Any] | None:
+    """Why an image without a crash file is not done; None where another run has made it meanwhile."""
+    if known := _of_references(plan) or _of_visits(plan, image):
+        return known
+    await_marks(plan, image)
+    return None if is_done(plan, image) else _unexplained(plan.settings)
 
 
 def _of_references(plan: Plan) -> dict[str, Any] | None:

@@ -149,4 +149,4 @@ def test_a_name_that_meant_another_folder_in_this_output(
 ) -> None:
     (tmp_path / "prep").mkdir()
     assert imunity(dataset, results, "--reports-only", "--derivatives", tmp_path / "prep") == 64
-    assert "in this output prep is" in capsys.readouterr().err
+    assert "prep: in this output that is the name of" in capsys.readouterr().err

@@ -190,7 +190,7 @@ def test_the_manifest_says_what_became_of_every_image(run: tuple[Path, int, str]
     assert (told["ExitCode"], told["BIDSDir"], told["ReportsFailed"]) == (code, str(dataset), [])
     assert (out / told["Options"]).is_file() and (out / told["Log"]).is_file()
     assert [reference["Label"] for reference in told["References"]] == ["default", "A"]
-    images = {entry["Input"].split("/")[0]: entry for entry in told["Images"]}
+    images = {entry["Input"].removeprefix("bids:raw:").split("/")[0]: entry for entry in told["Images"]}
     outcomes = {name.removeprefix("sub-"): entry["Outcome"] for name, entry in images.items()}
     assert outcomes == {"good": "done", "killed": "failed", "parts": "done", "twin": "done", "unlike": "failed"}
     assert images["sub-unlike"]["ExitCode"] == 65
