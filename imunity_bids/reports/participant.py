@@ -64,11 +64,17 @@ def _names_of_failed(groups: list[tuple[T1w, ...]], jobs: list[Callable[[], Path
 def write_report(plan: Plan, images: tuple[T1w, ...], failures: Mapping[str, Failure], methods: str) -> Path:
     """The report of one participant and session."""
     name = images[0].person
-    for image in images:
-        if image.stem not in failures:
-            await_marks(plan, image)
-    sections = [section(plan, image, failures.get(image.stem)) for image in images]
+    sections = [_section(plan, image, failures.get(image.stem)) for image in images]
     return write_text(plan.settings.output_dir / f"{name}.html", render(plan, name, sections, methods))
+
+
+def _section(plan: Plan, image: T1w, failure: Failure | None) -> dict[str, Any]:
+    """As `section`, and once more where another run on the participant took a mark away meanwhile."""
+    try:
+        return section(plan, image, failure)
+    except FileNotFoundError:
+        await_marks(plan, image)
+        return section(plan, image, failure)
 
 
 def render(plan: Plan, name: str, sections: list[dict[str, Any]], methods: str) -> str:
