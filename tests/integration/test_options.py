@@ -464,3 +464,16 @@ def test_the_bias_field_is_written_later_if_it_is_asked_for_later(
     assert (read(field) == 1).all()
     np.testing.assert_allclose(read(image), raw)
     assert json.loads(text.read_text())["BiasFieldCorrection"] == "none"
+
+
+def test_the_papers_generator_ships_and_its_report_says_what_its_uncertainty_is(
+    dataset: Path, base: Path, tmp_path: Path, imunity: Callable[..., int]
+) -> None:
+    work = base.with_name("work")
+    assert imunity(dataset, tmp_path / "out", *ONE, "--model", "imunity-paper", "-w", work) == 0
+    done = told(tmp_path / "out", "sub-01_ses-1")["Harmonization"]
+    assert done["Method"] == "ImUnity as published (Cackowski 2023)"
+    assert done["Bundle"]["Architecture"]["kind"] == "paper"
+    page = (tmp_path / "out" / "sub-01_ses-1.html").read_text()
+    assert "the standard deviation of the three axes at each voxel" in page
+    assert "as learned on simulated scans" not in page
