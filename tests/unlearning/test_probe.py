@@ -55,3 +55,11 @@ def test_the_large_site_does_not_decide(rng: np.random.Generator) -> None:
 def test_one_site_cannot_be_told_apart() -> None:
     with pytest.raises(ValueError, match="two sites"):
         probe(np.zeros((4, 2)), np.zeros(4), np.arange(4))
+
+
+def test_a_person_at_both_of_two_small_sites() -> None:
+    """The demo: four scans of three persons. Without the traveler and one other, one site is left to learn from."""
+    features = np.random.default_rng(0).normal(size=(4, 3))
+    found = probe(features, np.array(["A", "A", "B", "B"]), np.array(["1", "2", "2", "3"]))
+    assert 0 <= found.accuracy <= 1
+    assert (found.samples, found.persons) == (4, 3)
