@@ -14,7 +14,7 @@ from imunity_bids.qc.features import AFTER, BEFORE, BLUR, BLURRED, MATCHED
 from imunity_bids.reports.cohort import Cohort
 
 FIRST_ORDER = ("q", "mean", "std", "skewness", "kurtosis")  # how names of features of the histogram begin
-FEWEST = 2  # persons of a site, in a probe
+FEWEST = 4  # persons of a site, in a probe: fewer say nothing
 SEEDS = 5  # of a probe
 
 
