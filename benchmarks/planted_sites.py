@@ -23,7 +23,7 @@ import torch
 from joblib import Parallel, delayed
 
 from imunity_bids.evaluation.unlearning_cohort import Visit, everywhere, load_or_make, somewhere
-from imunity_bids.models.card import AXES
+from imunity_bids.harmonize.slices import pad_to_multiple, to_slices
 from imunity_bids.models.paper import PaperArchitecture, PaperGenerator
 from imunity_bids.simulation.cohort import AGES, Member, make_sites, scan, split_by_map
 from imunity_bids.training.biology import read_feature
@@ -124,12 +124,10 @@ def one_run(
 @torch.inference_mode()
 def brain_code(generator: PaperGenerator, brain: Brain) -> np.ndarray:
     """Mean anatomy code of the slices in the middle, (C h w)."""
-    stack = brain.volume.movedim(AXES.index("axial"), 0).float()
+    stack = to_slices(brain.volume.numpy(), "axial")
     middle = len(stack) // 2
-    slices = stack[middle - SLICES // 2 : middle + SLICES // 2 + 1, None]
-    multiple = ARCHITECTURE.multiple
-    padding = [n for side in reversed(slices.shape[-2:]) for n in (0, -side % multiple)]
-    code = generator.anatomy(torch.nn.functional.pad(slices, padding)).mean
+    slices = pad_to_multiple(stack[middle - SLICES // 2 : middle + SLICES // 2 + 1], ARCHITECTURE.multiple)
+    code = generator.anatomy(slices).mean
     return code.mean(dim=0).flatten().numpy()
 
 

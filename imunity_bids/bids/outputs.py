@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -77,6 +78,16 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, content: Any) -> Path:
     """JSON that every parser reads: no NaN, no Infinity."""
     return write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def plain(content: Any) -> Any:
+    """For JSON, which knows neither NaN nor infinity, nor numpy's types."""
+    if isinstance(content, dict):
+        return {name: plain(part) for name, part in content.items()}
+    if isinstance(content, list):
+        return [plain(part) for part in content]
+    content = content.item() if isinstance(content, np.generic) else content
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_nifti(path: Path, data: np.ndarray, affine: np.ndarray, code: int) -> Path:

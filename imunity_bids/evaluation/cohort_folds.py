@@ -13,7 +13,7 @@ from imunity_bids.errors import DataUnusable
 from imunity_bids.evaluation.cohort_methods import Method
 from imunity_bids.evaluation.cohort_rows import Rows
 from imunity_bids.evaluation.cohort_scores import ordered_pairs
-from imunity_bids.unlearning.probe import CLASSIFIERS
+from imunity_bids.unlearning.probe import CLASSIFIERS, guessed
 
 BY_PERSON, NEW_SITES = "persons left out", "sites left out"
 SCHEMES = (BY_PERSON, NEW_SITES)
@@ -88,8 +88,8 @@ def judge(rows: Rows, method: Method, scheme: str, folds: int, seed: int, shuffl
         found = method(replace(training, target=training.target[order]), rows.take(left_out), seed)
         answers[left_out], fold[left_out] = found.answers, number
         for place, make in enumerate(asked.values()):
-            guessed = _guessed(make(seed), found.known, training.site[order], found.judged)
-            told[place, left_out] = guessed == rows.site[left_out]
+            said = guessed(make(seed), found.known, training.site[order], found.judged)
+            told[place, left_out] = said == rows.site[left_out]
     return Judged(answers, fold, told, time.monotonic() - began)
 
 
@@ -100,13 +100,3 @@ def auc(rows: Rows, method: Method, folds: int, seed: int) -> float:
         answers[left_out] = method(rows.take(known), rows.take(left_out), seed).answers
         fold[left_out] = number
     return float(ordered_pairs(answers, rows.target > 0, fold, np.ones((1, len(rows))))[0])
-
-
-def _guessed(classifier: object, known: np.ndarray, sites: np.ndarray, judged: np.ndarray) -> np.ndarray:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # far beyond what the folds can gain
-        return make_pipeline(StandardScaler(), classifier).fit(known, sites).predict(judged)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from imunity_bids.bids.outputs import write_atomically, write_json, write_text
+from imunity_bids.bids.outputs import plain, write_atomically, write_json, write_text
 from imunity_bids.evaluation.cohort_folds import BY_PERSON, SCHEMES, Judged, judge
 from imunity_bids.evaluation.cohort_methods import NONE, SITE, Method, methods_named
 from imunity_bids.evaluation.cohort_rows import Rows, read_table, rows_of
@@ -95,7 +95,7 @@ def _can_enter(one: Contestant, scheme: str) -> bool:
 def write_results(found: list[dict[str, Any]], output: Path) -> pd.DataFrame:
     """`diagnosis.tsv`, `.json` and `.png`; returns the table."""
     table = pd.DataFrame([_flat(row) for row in found])
-    write_json(output / "diagnosis.json", _plain(found))
+    write_json(output / "diagnosis.json", plain(found))
     write_text(output / "diagnosis.tsv", table.to_csv(sep="\t", index=False, float_format="%.4g", na_rep="n/a"))
     plot_diagnosis(table, output / "diagnosis.png")
     return table
@@ -203,12 +203,3 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         line["site"], line["site interval"] = told["accuracy"], f"{told['low']:.3f} to {told['high']:.3f}"
         line["site chance"], line["site shuffled"] = told["chance"], told["shuffled"]
     return line | {name: row[name] for name in ("persons", "sites", "seconds") if name in row}
-
-
-def _plain(value: Any) -> Any:
-    """For JSON, which knows no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from imunity_bids.bids.description import raw_dataset
-from imunity_bids.bids.outputs import write_json
+from imunity_bids.bids.outputs import plain, write_json
 from imunity_bids.bids.participants import read_participants
 from imunity_bids.bids.sites import MOST_OF_A_SITE, sites_of
 from imunity_bids.bids.tables import FEATURES
@@ -89,7 +88,7 @@ def evaluate_references(folders: list[Path], output: Path, site_column: str = "s
             "Description": "Scans and sites' means ranked as references for harmonization",
             "SiteFrom": dict(zip(map(str, folders), origins, strict=True)),
             "Columns": COLUMNS,
-            "Candidates": [{name: _plain(value) for name, value in row.items()} for row in ranked.to_dict("records")],
+            "Candidates": plain(ranked.to_dict("records")),
         },
     )
     return ranked
@@ -199,9 +198,3 @@ def _row(features: Path) -> dict[str, Any] | None:
         return None
     numbers["noise"] = numbers.pop("noise_before")
     return {"stem": features.name.partition("_space-")[0], **numbers}
-
-
-def _plain(value: Any) -> Any:
-    """For JSON, which knows no NaN and none of numpy's types."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and math.isnan(value) else value

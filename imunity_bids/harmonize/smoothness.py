@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from imunity_bids.harmonize.slices import bounding_box
-from imunity_bids.image.smooth import mean_in_mask
+from imunity_bids.image.smooth import FWHM, mean_in_mask
 from imunity_bids.metrics.image_quality import fwhm
 
 OFF, OF_REFERENCE = "none", "reference"  # values of --target-fwhm, beside mm
-FWHM_OF_SIGMA = float(np.sqrt(8 * np.log(2)))
 STEPS = 8  # of the bisection: the kernel is off by less than 1/256 of the target
 SPACING_MM = (1.0, 1.0, 1.0)  # of the template's grid
 
@@ -51,7 +50,7 @@ def smoothed_to(volume: np.ndarray, mask: np.ndarray, target: float) -> tuple[np
         return volume, Smoothing(target, 0.0, before, before)
 
     def by(kernel: float) -> np.ndarray:
-        return (mean_in_mask(brain, inside, kernel / FWHM_OF_SIGMA) * inside).astype(np.float32)
+        return (mean_in_mask(brain, inside, kernel / FWHM) * inside).astype(np.float32)
 
     low, high = 0.0, target
     for _ in range(STEPS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+FWHM = float(np.sqrt(8 * np.log(2)))  # full width at half maximum of a Gaussian, relative to σ
 LEAST_SHARE = 1e-3  # of a Gaussian inside the mask, below which its mean is not trusted
 
 

@@ -14,6 +14,7 @@ from imunity_bids.interfaces.base import Inputs, Interface, load, naming, save, 
 
 if TYPE_CHECKING:
     from imunity_bids.image.brain_mask import BrainMask
+    from imunity_bids.image.template import Template
 
 
 TOUCHED = 0.1  # share of a voxel from which a lesion takes it away: its border tells nothing reliable
@@ -143,6 +144,17 @@ class ExtractBrain(Interface):
             return brain_of_file(image, Path(self.inputs.given))
 
 
+def seen_there(
+    inside: np.ndarray, lesion: np.ndarray, image: nib.Nifti1Image, template: Template, forward: Path
+) -> np.ndarray:
+    """The mask `inside` of template space without what a lesion of the image touches there (both bool)."""
+    from imunity_bids.image.ants_bridge import apply
+
+    if not lesion.any():
+        return inside
+    return inside & ~(apply(lesion.astype(np.float32), image, template.brain, forward, "linear") > TOUCHED)
+
+
 class _RegisterInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="conformed image")
     mask = File(exists=True, mandatory=True)
@@ -180,9 +192,7 @@ class Register(Interface):
         brain = type(image)(data * mask, image.affine)
         forward, backward = register(brain, template.brain, self.inputs.kind, self.inputs.seed, folder, lesion)
         inside = apply(mask.astype(np.float32), image, template.brain, forward, "linear") > 0.5
-        seen = inside
-        if lesion.any():
-            seen = inside & ~(apply(lesion.astype(np.float32), image, template.brain, forward, "linear") > TOUCHED)
+        seen = seen_there(inside, lesion, image, template, forward)
         every_second = (slice(None, None, 2),) * 3  # voxel: enough for a correlation
         coarse = template.brain.slicer[every_second]
         moved = apply(data * mask, image, coarse, forward, "linear")

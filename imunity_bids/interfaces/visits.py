@@ -10,7 +10,7 @@ import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, OutputMultiPath, TraitedSpec, traits
 
 from imunity_bids.interfaces.base import Inputs, Interface, load, save, seen_of
-from imunity_bids.interfaces.preprocess import TOUCHED
+from imunity_bids.interfaces.preprocess import TOUCHED, seen_there
 
 
 class _MidSpaceInputs(Inputs):
@@ -108,9 +108,7 @@ class PlaceVisit(Interface):
         middle, shared = load(given.mid_mask)
         native = moved(shared.astype(np.float32), middle, image, np.linalg.inv(motion), folder, "linear") > 0.5
         inside = load(given.template_mask)[1] > 0
-        native_seen, seen = native & ~lesion, inside
-        if lesion.any():
-            seen = inside & ~(apply(lesion.astype(np.float32), image, template.brain, forward, "linear") > TOUCHED)
+        native_seen, seen = native & ~lesion, seen_there(inside, lesion, image, template, forward)
         brain = apply(data * native, image, template.brain, forward, "linear")
         both, overlap = seen & template.mask, template.overlap(inside)
         return {

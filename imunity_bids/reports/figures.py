@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 _DPI = 80
 
@@ -46,12 +47,7 @@ def mosaic(
         panel.axis("off")
         if contour is not None and (edge := _strip(contour.astype(float), box, axis, columns, width, fill=0)).any():
             panel.contour(edge, [0.5], colors="#ff5a36", linewidths=1.0)
-    figure.subplots_adjust(left=0.005, right=0.92 if bar else 0.995, top=0.995, bottom=0.005)
-    if bar:
-        colorbar = figure.colorbar(drawn, cax=figure.add_axes((0.93, 0.25, 0.012, 0.5)))
-        colorbar.set_label(bar, color="white")
-        colorbar.ax.tick_params(colors="white")
-    return encode(figure, "jpeg")
+    return _framed(figure, drawn, bar, (0.25, 0.5))
 
 
 def _strip(volume: np.ndarray, box: tuple[slice, ...], axis: int, columns: int, width: int, fill: float) -> np.ndarray:
@@ -82,9 +78,14 @@ def side_by_side(
         drawn = panel.imshow(strip, cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
         panel.text(0.005, 0.95, name, color="white", transform=panel.transAxes, va="top", fontsize=11)
         panel.axis("off")
+    return _framed(figure, drawn, bar, (0.15, 0.7))
+
+
+def _framed(figure: Figure, drawn: AxesImage, bar: str | None, place: tuple[float, float]) -> str:
+    """Without margins, encoded; with a colour bar of this label, whose start and length are shares of the height."""
     figure.subplots_adjust(left=0.005, right=0.92 if bar else 0.995, top=0.995, bottom=0.005)
     if bar:
-        colorbar = figure.colorbar(drawn, cax=figure.add_axes((0.93, 0.15, 0.012, 0.7)))
+        colorbar = figure.colorbar(drawn, cax=figure.add_axes((0.93, place[0], 0.012, place[1])))
         colorbar.set_label(bar, color="white")
         colorbar.ax.tick_params(colors="white")
     return encode(figure, "jpeg")

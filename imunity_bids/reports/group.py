@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from imunity_bids.bids.outputs import write_json, write_text
+from imunity_bids.bids.outputs import plain, write_json, write_text
 from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.metrics.volumes import TISSUES
 from imunity_bids.qc.features import AFTER, BEFORE, MATCHED
@@ -56,7 +55,7 @@ def write_group(settings: Settings) -> Cohort:
     comparison = compare(cohort, settings.nprocs)
     by_site = sites.site_table(cohort.compared)
     _write_table(out / "group.tsv", _image_table(cohort), "All harmonized images", {**ABOUT, **COLUMNS, **STORED})
-    _write_table(out / "sites.tsv", by_site, "All sites", sites.COLUMNS, {"Comparison": _plain(comparison)})
+    _write_table(out / "sites.tsv", by_site, "All sites", sites.COLUMNS, {"Comparison": plain(comparison)})
     write_text(out / "group.html", render(cohort, by_site, comparison))
     return cohort
 
@@ -71,15 +70,6 @@ def _image_table(cohort: Cohort) -> pd.DataFrame:
         for tissue in TISSUES:
             table[f"{tissue}_ml_{method}"] = part[tissue]
     return table.reindex(columns=[*ABOUT, *COLUMNS, *cohort.kept, *STORED])
-
-
-def _plain(content: Any) -> Any:
-    """For JSON, which knows neither NaN nor infinity."""
-    if isinstance(content, dict):
-        return {name: _plain(part) for name, part in content.items()}
-    if isinstance(content, list):
-        return [_plain(part) for part in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _write_table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,20 @@ from imunity_bids.qc.measures import MEASURES
 from imunity_bids.reports import sites
 from imunity_bids.reports.cohort import Cohort
 from imunity_bids.reports.group_pictures import Strip, colours, contrast_picture, feature_picture, strip
+from imunity_bids.reports.pages import template
 from imunity_bids.reports.sentences import RATIO_NAMES, change_of, digits, headlines, warnings
 
-TEMPLATE = Path(__file__).parents[1] / "data" / "group.html.j2"
 MOST_OUTLIERS = 10  # images that are named
 
 
 def render(cohort: Cohort, by_site: pd.DataFrame, comparison: dict[str, Any]) -> str:
     """One HTML file without anything from elsewhere."""
-    import jinja2
-
     images = cohort.compared.replace({"site": {"": "n/a"}})
     images = images.assign(href=images.report + "#" + images.stem)
     colour = colours(list(by_site.site))
     features = cohort.features
     measures = [measure for measure in MEASURES if by_site[measure.name].notna().any()]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["digits"] = digits
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return template("group.html.j2", digits=digits).render(
         images=len(images),
         persons=images.participant_id.nunique(),
         counts=images.verdict.value_counts().to_dict(),

@@ -26,9 +26,9 @@ from imunity_bids.plan.plan import Plan, await_marks
 from imunity_bids.qc.measures import COLUMNS, MEASURES
 from imunity_bids.reports import figures
 from imunity_bids.reports.methods import citation
+from imunity_bids.reports.pages import template
 
 log = logging.getLogger(__name__)
-TEMPLATE = Path(__file__).parents[1] / "data" / "report.html.j2"
 
 
 def write_reports(plan: Plan, images: list[T1w], failures: Mapping[str, Failure], methods: str) -> list[str]:
@@ -79,11 +79,8 @@ def _section(plan: Plan, image: T1w, failure: Failure | None) -> dict[str, Any]:
 
 def render(plan: Plan, name: str, sections: list[dict[str, Any]], methods: str) -> str:
     """The HTML of one participant."""
-    import jinja2
-
     folded = {measure.name: measure.text for measure in MEASURES if measure.folded}
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return template("report.html.j2").render(
         name=name,
         sections=sections,
         columns={name: text for name, text in COLUMNS.items() if name not in folded},

@@ -19,9 +19,9 @@ from imunity_bids.metrics.volumes import TISSUES
 from imunity_bids.plan.plan import Plan
 from imunity_bids.qc.features import AFTER
 from imunity_bids.reports import figures
+from imunity_bids.reports.pages import template
 
 log = logging.getLogger(__name__)
-TEMPLATE = Path(__file__).parents[1] / "data" / "visits.html.j2"
 SHOWN = ("verdict", "brain_volume_ml", "contrast_after", "noise_after", "mean_uncertainty")  # of the quality measures
 
 
@@ -47,14 +47,11 @@ def write_visits(plan: Plan, failed: Collection[str]) -> list[str]:
 
 def render(plan: Plan, visits: list[T1w]) -> str:
     """The HTML of one person."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     box = figures.mask_box(_read(plan.products(visits[0]).template_mask) > 0)
     images = {visit.stem: _read(_harmonized(plan, visit)) for visit in visits}
     first = visits[0].stem
     changes = {f"{stem} minus {first}": image - images[first] for stem, image in images.items() if stem != first}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return template("visits.html.j2").render(
         name=f"sub-{visits[0].subject}",
         images=figures.side_by_side(images, box, (0, 1)),
         changes=figures.side_by_side(changes, box, (-0.2, 0.2), "RdBu_r", "later minus first"),

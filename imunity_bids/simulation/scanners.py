@@ -13,7 +13,6 @@ import torch
 from imunity_bids.simulation.sequences import decayed, inversion_delay, mprage, recovery_time, spgr
 
 TISSUES = ("csf", "gray", "white")
-FWHM = np.sqrt(8 * np.log(2))  # of a Gaussian, relative to σ
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import nibabel as nib
 import numpy as np
 
 from imunity_bids.image.bias_field import smoothed, unbiased
-from imunity_bids.image.smooth import mean_in_mask
+from imunity_bids.image.smooth import FWHM, mean_in_mask
 from imunity_bids.image.white_stripe import WHITE_MATTER, to_model_scale, white_stripe
 from imunity_bids.simulation.fields import receive_field, squared_distance_in, transmit_field
 from imunity_bids.simulation.persons import Person
-from imunity_bids.simulation.scanners import FWHM, Scanner
+from imunity_bids.simulation.scanners import Scanner
 
 SCATTER = 0.03  # relative, of T1 between persons
 MIDDLE_VOXELS = 6  # standard deviation of where the transmit field is largest

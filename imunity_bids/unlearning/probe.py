@@ -108,10 +108,7 @@ def _strongest(
 def _told(
     make: Callable[[int], Any], features: np.ndarray, labels: np.ndarray, who: np.ndarray, folds: int, seed: int
 ) -> np.ndarray:
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import StratifiedGroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     features = features[:, features.std(axis=0) > LEAST]
     if not features.shape[1]:
@@ -119,15 +116,21 @@ def _told(
     right = np.zeros(len(labels), bool)
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for known, judged in split.split(features, labels, who):
-        if len(np.unique(labels[known])) < 2:  # few persons, some at two sites: whoever knows one site says that one
-            right[judged] = labels[judged] == labels[known[0]]
-            continue
-        classifier = make_pipeline(StandardScaler(), make(seed))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # far beyond what the folds can gain
-            classifier.fit(features[known], labels[known])
-        right[judged] = classifier.predict(features[judged]) == labels[judged]
+        right[judged] = guessed(make(seed), features[known], labels[known], features[judged]) == labels[judged]
     return right
+
+
+def guessed(classifier: Any, known: np.ndarray, labels: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """What a fresh classifier says of features (m, F), after it has seen others (k, F) and their labels (k,)."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(np.unique(labels)) < 2:  # few persons, some at two sites: whoever knows one site says that one
+        return np.full(len(judged), labels[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # far beyond what the folds can gain
+        return make_pipeline(StandardScaler(), classifier).fit(known, labels).predict(judged)
 
 
 def _logistic(seed: int) -> Any:
