@@ -35,6 +35,7 @@ class Harmonized:
     image: np.ndarray
     uncertainty: np.ndarray  # absolute error to expect; of the paper's generator: standard deviation of the three axes
     curve_change: float | None = None  # mean absolute change in the mask; None: the paper's generator paints
+    curve: np.ndarray | None = None  # (FINE,), what makes the whole brain what it is; None likewise
 
 
 def contrast_codes(volume: np.ndarray, bundle: Bundle, slices: int) -> dict[str, Tensor]:
@@ -77,18 +78,19 @@ def harmonize(
     brain = np.ascontiguousarray(volume[box] * inside, dtype=np.float32)
     if isinstance(bundle.generators[AXES[0]], Generator):
         telling = brain if seen is None else brain * seen[box]
-        volumes = _by_curves(brain, telling, bundle, reference, compute)
+        *volumes, curve = _by_curves(brain, telling, bundle, reference, compute)
         change = float(np.abs(volumes[0] - brain)[inside].mean()) if inside.any() else 0.0
     else:
-        volumes, change = _painted(brain, bundle, reference, compute), None
+        volumes, change, curve = _painted(brain, bundle, reference, compute), None, None
     results = np.zeros((len(volumes), *volume.shape), np.float32)
     results[(slice(None), *box)] = np.stack(volumes) * inside
-    return Harmonized(*results, change)
+    return Harmonized(*results, change, curve)
 
 
 def _by_curves(
     brain: np.ndarray, telling: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, error, and the curve: the median of three curves is the curve of the voxels' median."""
     known = curves.coarse_quantiles(telling)
     parts = []
     for axis in AXES:
@@ -97,8 +99,9 @@ def _by_curves(
         brains = torch.tensor([[float(reference.brains)]])
         wanted = Contrast(reference.codes[axis], reference.quantiles[None], brains)
         parts.append(curves.harmonize_axis(brain, generator, axis, own, wanted, compute))
-    axes, errors = zip(*parts, strict=True)
-    return median_of_three(*axes), curves.at_full_resolution(np.mean(errors, axis=0), brain.shape)
+    axes, errors, tables = zip(*parts, strict=True)
+    error = curves.at_full_resolution(np.mean(errors, axis=0), brain.shape)
+    return median_of_three(*axes), error, median_of_three(*tables)
 
 
 def _painted(

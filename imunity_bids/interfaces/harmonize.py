@@ -66,6 +66,7 @@ class _HarmonizeInputs(Inputs):
 class _HarmonizeOutputs(TraitedSpec):
     out_file = File(desc="harmonized brain")
     uncertainty = File(desc="expected error")
+    curve = File(desc="the curve that made the brain; none of a generator that paints")
     info = traits.Dict(desc="fidelity, reference, smoothing, compute")
 
 
@@ -79,6 +80,7 @@ class Harmonize(Interface):
         """See `harmonize.inference`, `harmonize.noise`, `harmonize.smoothness` and `qc.fidelity`."""
         from dataclasses import replace
 
+        import numpy as np
         from nipype.interfaces.base import isdefined
 
         from imunity_bids.harmonize.inference import Compute, harmonize
@@ -110,7 +112,12 @@ class Harmonize(Interface):
             target = reference.fwhm if given.target_fwhm == OF_REFERENCE else float(given.target_fwhm)
             result, done = smoothed_to(harmonized.image, mask, target)
             smoothing = done.record()
+        curve = {}
+        if harmonized.curve is not None:
+            np.save(folder / "curve.npy", harmonized.curve)
+            curve = {"curve": str(folder / "curve.npy")}
         return {
+            **curve,
             "out_file": save(folder / "harmonized.nii", result, image),
             "uncertainty": save(folder / "uncertainty.nii", harmonized.uncertainty, image),
             "info": {

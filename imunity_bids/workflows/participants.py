@@ -10,14 +10,16 @@ from nipype.interfaces.utility import Merge
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.metadata import Metadata, about
+from imunity_bids.bids.spaces import OutputSpace, space_label
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.interfaces.derivatives import WriteHarmonized, WritePreprocessed
 from imunity_bids.interfaces.harmonize import EncodeReference, Harmonize
+from imunity_bids.interfaces.spaces import BridgeTemplates, WriteInSpace
 from imunity_bids.plan.crash import crash_file, reference_crash_file
 from imunity_bids.plan.parameters import model
 from imunity_bids.plan.plan import Plan
 from imunity_bids.plan.requests import ReferenceRequest
-from imunity_bids.workflows.nodes import make_node, node_name, step_gb, volume_gb
+from imunity_bids.workflows.nodes import TYPICAL_GB, make_node, node_name, step_gb, volume_gb
 from imunity_bids.workflows.preprocess import init_preprocess_wf, preprocessing_text
 from imunity_bids.workflows.visits import add_visits
 
@@ -47,16 +49,38 @@ def init_participants_wf(plan: Plan) -> Workflow:
         return together[image.path]
 
     encoded = {r.label: _reference(plan, r, workflow, preprocess) for r in plan.references if r.images}
+    bridges = _bridges(plan)
     for image in plan.images:
         own = preprocess_with_visits if plan.visits(image) else preprocess
-        _add_image(plan, image, workflow, own(image), encoded)
+        _add_image(plan, image, workflow, own(image), encoded, bridges)
     return workflow
 
 
+def _bridges(plan: Plan) -> dict[str, Node]:
+    """From the models' template to each other one that results are wanted in, by its name."""
+    settings = plan.settings
+    others = {space.template for space in plan.spaces if not space.own} - {settings.template}
+    return {
+        other: make_node(
+            BridgeTemplates(template=settings.template, other=other, seed=settings.random_seed),
+            f"bridge_to_{node_name(space_label(other))}",
+            settings,
+            step_gb("register", TYPICAL_GB),
+            depends_on=digest([plan.preprocessing["template_sha256"], plan.space_hashes[other]]),
+        )
+        for other in sorted(others)
+    }
+
+
 def _add_image(
-    plan: Plan, image: T1w, workflow: Workflow, preprocess: Workflow, encoded: dict[str, Node | str]
+    plan: Plan,
+    image: T1w,
+    workflow: Workflow,
+    preprocess: Workflow,
+    encoded: dict[str, Node | str],
+    bridges: dict[str, Node],
 ) -> None:
-    """Write what is preprocessed; for every reference harmonize and write."""
+    """Write what is preprocessed; for every reference harmonize and write, in all spaces."""
     settings, size = plan.settings, volume_gb(image.path)
     name, common = node_name(image.stem), _common(plan, image)
     fingerprint = sha256(image.path)
@@ -65,7 +89,6 @@ def _add_image(
         WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, step_gb("write", size)
     )
     for output, target in (
-        ("conformed", "native_image"),
         ("native_mask", "native_mask"),
         ("native_t1w", "native_t1w"),
         ("template_mask", "template_mask"),
@@ -80,7 +103,7 @@ def _add_image(
     ):
         workflow.connect(preprocess, f"outputs.{output}", write, target)
     for reference in plan.references:
-        label = node_name(reference.label)
+        label, description = node_name(reference.label), plan.description(reference)
         harmonize = make_node(
             Harmonize(
                 model=str(plan.bundle),
@@ -101,8 +124,7 @@ def _add_image(
             WriteHarmonized(
                 **common,
                 scan=scan,
-                description=plan.description(reference),
-                native_space=plan.native,
+                description=description,
                 provenance=_provenance(plan, image, fingerprint, reference),
                 parameters=plan.parameters(image, fingerprint, reference),
             ),
@@ -115,12 +137,9 @@ def _add_image(
             ("striped", harmonize, "in_file"),
             ("template_mask", harmonize, "mask"),
             ("template_seen", harmonize, "seen"),
-            ("conformed", finish, "native_image"),
-            ("native_mask", finish, "native_mask"),
             ("template_mask", finish, "template_mask"),
             ("template_seen", finish, "template_seen"),
             ("striped", finish, "template_t1w"),
-            ("backward", finish, "backward"),
             ("conform_info", finish, "conform"),
             ("brain_info", finish, "brain"),
             ("bias_info", finish, "bias"),
@@ -130,7 +149,41 @@ def _add_image(
             workflow.connect(preprocess, f"outputs.{output}", node, target)
         for output, target in (("out_file", "harmonized"), ("uncertainty", "uncertainty"), ("info", "info")):
             workflow.connect(harmonize, output, finish, target)
-        workflow.connect(write, "done", finish, "waited_for")
+        before = [write]
+        for space in plan.spaces:
+            node = _in_space(plan, space, f"{name}_to_{label}", common, description, size)
+            _place(workflow, preprocess, harmonize, bridges.get(space.template), node)
+            workflow.connect(write, "done", node, "waited_for")
+            before.append(node)
+        wait = Node(Merge(len(before)), name=f"written_{name}_to_{label}")
+        for number, node in enumerate(before, start=1):
+            workflow.connect(node, "done", wait, f"in{number}")
+        workflow.connect(wait, "out", finish, "waited_for")
+
+
+def _in_space(plan: Plan, space: OutputSpace, name: str, common: dict[str, Any], description: str, size: float) -> Node:
+    """Writes the harmonized brain in one more space."""
+    interface = WriteInSpace(**common, space=str(space), description=description)
+    kept = "" if space.own else plan.space_hashes[space.template]
+    label = node_name(f"{space.label}{space.resolution}")
+    return make_node(interface, f"write_{name}_in_{label}", plan.settings, step_gb("finish", size), depends_on=kept)
+
+
+def _place(workflow: Workflow, preprocess: Workflow, harmonize: Node, bridge: Node | None, node: Node) -> None:
+    """Give a node of `_in_space` what it needs."""
+    for output, target in (
+        ("native_t1w", "native_t1w"),
+        ("native_mask", "native_mask"),
+        ("striped", "template_t1w"),
+        ("forward", "forward"),
+        ("backward", "backward"),
+        ("stripe_info", "stripe"),
+    ):
+        workflow.connect(preprocess, f"outputs.{output}", node, target)
+    for output, target in (("out_file", "harmonized"), ("curve", "curve")):
+        workflow.connect(harmonize, output, node, target)
+    if bridge is not None:
+        workflow.connect(bridge, "out_file", node, "bridge")
 
 
 def _common(plan: Plan, image: T1w) -> dict[str, Any]:
@@ -221,7 +274,22 @@ def _models_text(plan: Plan) -> str:
         f"The models of the bundle {plan.card['name']} {plan.card['version']}, one per anatomical axis, gave each "
         f"image the contrast of the reference ({references}): {what} The results of the three axes were fused by the "
         f"voxelwise median (Cackowski et al. 2023).{_NOISE[plan.settings.noise]}{_smoothing_text(plan)}"
+        f"{_spaces_text(plan)}"
     )
+
+
+def _spaces_text(plan: Plan) -> str:
+    """How results came to other spaces; a generator's pixels can only be resampled."""
+    if not plan.spaces:
+        return ""
+    how = {
+        "curves": "by the same curve, applied to the voxels of the scan, which were interpolated at most once",
+        "paper": "by resampling the results",
+    }
+    others = {space.template for space in plan.spaces if not space.own} - {plan.settings.template}
+    bridged = f" (affine registration of {plan.settings.template} to it, ANTs)" if others else ""
+    names = ", ".join("the scan's own voxels" if space.own else str(space) for space in plan.spaces)
+    return f" Results were also written in {names}{bridged}, {how[plan.card['architecture']['kind']]}."
 
 
 def _smoothing_text(plan: Plan) -> str:
