@@ -107,7 +107,7 @@ def write_nifti(path: Path, data: np.ndarray, affine: np.ndarray, code: int) -> 
 def brought_elsewhere(image: Path) -> bool:
     """True for what another space was asked for, False for what lies where the models worked, by the sidecar."""
     sidecar = sidecar_of(image)
-    return sidecar.is_file() and SAME_AS in json.loads(sidecar.read_text(encoding="utf-8"))
+    return sidecar.is_file() and f'"{SAME_AS}"' in sidecar.read_text(encoding="utf-8")
 
 
 def sidecar_of(path: Path) -> Path:

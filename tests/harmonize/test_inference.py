@@ -72,7 +72,7 @@ def test_inference_does_to_a_volume_what_training_did_to_slices(
     code = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(2))
     known = torch.linspace(0.1, 0.9, 101)[None]
     own, wanted = one_scan(code[0], known), one_scan(code[1], known**1.2)
-    made, error = curves.harmonize_axis(smooth, trained, axis, own, wanted, Compute())
+    made, error, curve = curves.harmonize_axis(smooth, trained, axis, own, wanted, Compute())
 
     seen = np.ascontiguousarray(smooth[::2, ::2, ::2])
     slices = inference.to_slices(seen, axis)
@@ -90,6 +90,7 @@ def test_inference_does_to_a_volume_what_training_did_to_slices(
     np.testing.assert_allclose(made[::2, ::2, ::2][inside], wanted_made[inside], atol=2e-3)  # a table of 1025
     wanted_error = from_slices((result.log_error.exp() - 0.002).clamp(min=0)[..., :height, :width], axis)
     np.testing.assert_allclose(error[inside], wanted_error[inside], rtol=0.02, atol=1e-4)
+    np.testing.assert_array_equal(curves.apply_curve(curve, smooth), made)
 
 
 def test_fusion_is_the_median(rng: np.random.Generator) -> None:

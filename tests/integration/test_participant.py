@@ -59,7 +59,7 @@ def test_the_dataset_is_read_only(dataset: Path) -> None:
 @pytest.fixture(scope="module")
 def results(dataset: Path, tmp_path_factory: pytest.TempPathFactory, imunity: Callable[..., int]) -> Path:
     out = tmp_path_factory.mktemp("résultats") / "out"
-    options = ["--output-spaces", "template", "T1w", "--reference", "default", "--nprocs", 2, "--omp-nthreads", 1]
+    options = ["--output-spaces", "T1w", "template:res-2", "--reference", "default", "--nprocs", 2, "--omp-nthreads", 1]
     assert imunity(dataset, out, *options, "--reference", "site:B", "--reference", "sub-01") == 0
     return out
 
@@ -73,6 +73,8 @@ def test_every_promised_file_is_there(results: Path) -> None:
             f"_space-{SMALL}_res-1_desc-brain_mask.nii.gz",
             f"_space-{SMALL}_res-1_desc-preproc_T1w.nii.gz",
             f"_space-{SMALL}_res-1_desc-uncertainty_T1w.nii.gz",
+            f"_space-{SMALL}_res-2_desc-brain_mask.nii.gz",
+            f"_space-{SMALL}_res-2_desc-harmonized+B_T1w.nii.gz",
             HARMONIZED,
             HARMONIZED.replace("harmonized", "harmonized+B"),
             HARMONIZED.replace("harmonized", "harmonized+sub01"),
@@ -175,7 +177,7 @@ def test_the_report_stands_alone(results: Path) -> None:
 
 
 def test_what_is_done_is_not_done_again(results: Path, dataset: Path, imunity: Callable[..., int]) -> None:
-    options = ["--output-spaces", "template", "T1w", "--reference", "default"]
+    options = ["--output-spaces", "T1w", "template:res-2", "--reference", "default"]
     before = {p: p.stat().st_mtime_ns for p in results.glob("sub-*/**/*.nii.gz")}
     assert imunity(dataset, results, *options, "--reference", "site:B", "--reference", "sub-01") == 0
     assert before == {p: p.stat().st_mtime_ns for p in results.glob("sub-*/**/*.nii.gz")}
