@@ -8,6 +8,7 @@ from torch import Tensor
 
 from imunity_bids.harmonize.slices import Compute, from_slices, pad_to_multiple, to_slices
 from imunity_bids.models.card import AXES
+from imunity_bids.models.device import moved
 from imunity_bids.models.imunity import (
     COARSE,
     CODE_STEP,
@@ -115,7 +116,7 @@ def _errors(
     codes = [side.code.to(compute.device) for side in (own, wanted)]
     errors = []
     for image, place in zip(slices.split(compute.batch), where.split(compute.batch), strict=True):
-        image, place = image.to(compute.device), place.to(compute.device)
+        image, place = moved(image, compute.device), moved(place, compute.device)
         curved = _apply(curve.to(compute.device), image)
         with compute.autocast():
             error, _ = generator.error_map(image, curved, place, *(code.expand(len(image), -1) for code in codes))

@@ -20,6 +20,7 @@ from imunity_bids.harmonize.slices import (
 )
 from imunity_bids.models.bundle import Bundle, Reference
 from imunity_bids.models.card import AXES
+from imunity_bids.models.device import moved
 from imunity_bids.models.imunity import Contrast, Generator, one_scan
 from imunity_bids.models.paper import PaperGenerator
 from imunity_bids.models.quantiles import quantiles
@@ -125,7 +126,7 @@ def _paint(brain: np.ndarray, generator: PaperGenerator, axis: str, code: Tensor
     padded = pad_to_multiple(slices, generator.architecture.multiple)
     with compute.autocast():
         parts = [
-            generator(part.to(compute.device, memory_format=torch.channels_last), code).float().cpu()
+            generator(moved(part.contiguous(memory_format=torch.channels_last), compute.device), code).float().cpu()
             for part in padded.split(compute.batch)
         ]
     return from_slices(torch.cat(parts)[..., :height, :width], axis)

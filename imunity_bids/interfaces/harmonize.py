@@ -57,7 +57,7 @@ class _HarmonizeInputs(Inputs):
     reference_label = traits.Str(desc="or one of the bundle's")
     device = traits.Str("cpu", usedefault=True)
     use_gpu = traits.Bool(False, usedefault=True, desc="takes one of Nipype's GPU slots")
-    batch_size = traits.Int(16, usedefault=True)
+    batch_size = traits.Int(0, usedefault=True, desc="slices at once; 0: what suits the device")
     precision = traits.Enum("float32", "float16", "bfloat16", usedefault=True)
     noise = traits.Enum("match", "keep", usedefault=True, desc="match: what is noisier than the reference is denoised")
     target_fwhm = traits.Str("none", usedefault=True, desc="none, reference, or mm: what is sharper is smoothed")

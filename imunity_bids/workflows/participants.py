@@ -109,7 +109,7 @@ def _add_image(
                 model=str(plan.bundle),
                 device=settings.device,
                 use_gpu=settings.device.startswith("cuda"),
-                batch_size=settings.batch_size,
+                batch_size=settings.batch_size or 0,
                 precision=settings.precision,
                 noise=settings.noise,
                 target_fwhm=settings.target_fwhm,

@@ -93,6 +93,38 @@ def test_inference_does_to_a_volume_what_training_did_to_slices(
     np.testing.assert_array_equal(curves.apply_curve(curve, smooth), made)
 
 
+@pytest.fixture
+def painting(bundle: Bundle) -> Bundle:
+    """Generators of the paper's kind, whose contrast codes keep space."""
+    torch.manual_seed(0)
+    shape = PaperArchitecture(width=8, pooled_contrast=False)
+    return replace(bundle, generators={axis: PaperGenerator(shape).eval() for axis in AXES})
+
+
+class HalfPrecision(Compute):
+    """What runs on a GPU with `--precision bfloat16`, on the CPU."""
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("kind", ["curves", "paper"])
+def test_half_precision_is_near(
+    brain: tuple[np.ndarray, np.ndarray], bundle: Bundle, painting: Bundle, kind: str
+) -> None:
+    """bfloat16 has 8 bits of mantissa: 0.004 of a value, and a network of some layers that many times more."""
+    chosen = bundle if kind == "curves" else painting
+    reference = make_reference("one", "file", "", [brain], chosen, 3)
+    exact, half = (harmonize(*brain, chosen, reference, compute) for compute in (Compute(), HalfPrecision()))
+    assert half.image.dtype == half.uncertainty.dtype == np.float32
+    assert np.abs(half.image - exact.image).max() < 0.05
+    assert np.abs(half.uncertainty - exact.uncertainty).max() < 0.05
+
+
+def test_the_batch_suits_the_device() -> None:
+    assert (Compute("cpu").batch, Compute("cuda:1").batch, Compute("cuda", 5).batch) == (16, 64, 5)
+
+
 def test_fusion_is_the_median(rng: np.random.Generator) -> None:
     parts = rng.normal(size=(3, 5, 6, 7)).astype(np.float32)
     np.testing.assert_array_equal(median_of_three(*parts), np.median(parts, axis=0))
@@ -109,12 +141,9 @@ def test_brains_of_any_size_and_none_at_all(bundle: Bundle, rng: np.random.Gener
 
 
 def test_the_papers_generators_paint_and_name_the_spread_of_the_axes(
-    bundle: Bundle, brain: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+    painting: Bundle, brain: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> None:
     """Codes that keep space come from brains of two sizes."""
-    torch.manual_seed(0)
-    shape = PaperArchitecture(width=8, pooled_contrast=False)
-    painting = replace(bundle, generators={axis: PaperGenerator(shape).eval() for axis in AXES})
     larger = rng.uniform(0.2, 0.8, (60, 70, 50)).astype(np.float32)
     brains = [brain, (larger, np.ones(larger.shape, bool))]
     reference = make_reference("two", "file", "", brains, painting, 3)
