@@ -21,7 +21,7 @@ from scipy import ndimage
 from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
-from imunity_bids.bids.outputs import write_json, write_nifti
+from imunity_bids.bids.outputs import sidecar_of, write_json, write_nifti
 from imunity_bids.simulation.demo import SCANNERS, TISSUES, scan, template_head, warp
 
 CSF, AROUND_MM, REACH_MM = TISSUES.index("csf"), 4, 4.0
@@ -104,6 +104,7 @@ def make(folder: Path, growth: float, scanners: tuple[str, str], mm: int) -> flo
         data, grid = scan(head, affine, scanner, np.random.default_rng([1, int(session)]))
         path = folder / "sub-01" / f"ses-{session}" / "anat" / f"sub-01_ses-{session}_T1w.nii.gz"
         write_nifti(path, data, grid, code=1)
+        write_json(sidecar_of(path), {"Manufacturer": "simulated", "ManufacturersModelName": name})
         if session == SESSIONS[0]:
             posed = moved(region[None].astype(np.float32), pull, 0.0, pose, centre)[0]
             write_nifti(folder.with_name("region.nii.gz"), posed, affine, code=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,7 @@ def harmonize(
     reference: Reference,
     compute: Compute,
     seen: np.ndarray | None = None,
+    others: Sequence[np.ndarray] = (),
 ) -> Harmonized:
     """The brain with the reference's contrast.
 
@@ -73,12 +75,15 @@ def harmonize(
     seen
         Part of the mask (bool) that tells the scan's contrast; None: all of it. What is left out, lesions, is
         harmonized like the rest. The paper's generators do not ask for the scan's contrast.
+    others
+        Brains of the same person by the same scanner, 0 where they tell nothing: the contrast is the mean of all, so
+        that scans that differ by a change of the brain alone get one curve.
     """
     box = bounding_box(mask)
     inside = mask[box]
     brain = np.ascontiguousarray(volume[box] * inside, dtype=np.float32)
     if isinstance(bundle.generators[AXES[0]], Generator):
-        telling = brain if seen is None else brain * seen[box]
+        telling = [brain if seen is None else brain * seen[box], *(other[bounding_box(other > 0)] for other in others)]
         *volumes, curve = _by_curves(brain, telling, bundle, reference, compute)
         change = float(np.abs(volumes[0] - brain)[inside].mean()) if inside.any() else 0.0
     else:
@@ -89,20 +94,28 @@ def harmonize(
 
 
 def _by_curves(
-    brain: np.ndarray, telling: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
+    brain: np.ndarray, telling: list[np.ndarray], bundle: Bundle, reference: Reference, compute: Compute
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image, error, and the curve: the median of three curves is the curve of the voxels' median."""
-    known = curves.coarse_quantiles(telling)
+    known = [curves.coarse_quantiles(one) for one in telling]
     parts = []
     for axis in AXES:
         generator = bundle.generators[axis]
-        own = one_scan(curves.contrast_code(telling, known, generator, axis, OWN_SLICES), known[None])
+        codes = [
+            curves.contrast_code(one, q, generator, axis, OWN_SLICES) for one, q in zip(telling, known, strict=True)
+        ]
+        own = one_scan(_mean(codes), _mean(known)[None])
         brains = torch.tensor([[float(reference.brains)]])
         wanted = Contrast(reference.codes[axis], reference.quantiles[None], brains)
         parts.append(curves.harmonize_axis(brain, generator, axis, own, wanted, compute))
     axes, errors, tables = zip(*parts, strict=True)
     error = curves.at_full_resolution(np.mean(errors, axis=0), brain.shape)
     return median_of_three(*axes), error, median_of_three(*tables)
+
+
+def _mean(parts: list[Tensor]) -> Tensor:
+    """In an order of its own: all scans of a person have to come to the same digits."""
+    return torch.stack(sorted(parts, key=lambda part: part.flatten().tolist())).mean(dim=0)
 
 
 def _painted(

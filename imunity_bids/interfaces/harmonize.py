@@ -52,6 +52,8 @@ class _HarmonizeInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="white-striped brain")
     mask = File(exists=True, mandatory=True)
     seen = File(exists=True, desc="the mask without lesions, if it has any")
+    others = InputMultiPath(File(exists=True), desc="white-striped brains of the person by the same scanner: one curve")
+    others_seen = InputMultiPath(File(exists=True), desc="what counts of them")
     model = traits.Str(mandatory=True, desc="bundle folder")
     reference_file = File(desc="reference made from images")
     reference_label = traits.Str(desc="or one of the bundle's")
@@ -101,7 +103,9 @@ class Harmonize(Interface):
         mask = load(given.mask)[1] > 0
         seen = seen_of(given, mask)
         compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
-        harmonized = harmonize(before, mask, bundle, reference, compute, seen)
+        others = zip(given.others, given.others_seen, strict=True) if isdefined(given.others) else ()
+        telling = [load(brain)[1] * (load(part)[1] > 0) for brain, part in others]
+        harmonized = harmonize(before, mask, bundle, reference, compute, seen, telling)
         if given.noise == "match":
             quiet, noise = match_noise(harmonized.image, mask, reference.noise, seen=seen)
             harmonized = replace(harmonized, image=quiet)

@@ -14,6 +14,7 @@ from imunity_bids.bids.inputs import Dataset, T1w, check_dataset, find_t1w
 from imunity_bids.bids.links import derivative_folders, reference_folder
 from imunity_bids.bids.outputs import sidecar_of
 from imunity_bids.bids.products import HARMONIZED, Products
+from imunity_bids.bids.scanners import seen_alike
 from imunity_bids.bids.spaces import OutputSpace, spaces_besides
 from imunity_bids.hashes import sha256
 from imunity_bids.image.template import grid_of, load_template
@@ -48,11 +49,24 @@ class Plan:
         spaces = {str(space): self.space_hashes.get(space.template, "") for space in self.spaces}
         known = parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference, spaces)
         visits = [{"image": sha256(visit.path), "masks": mask_hashes(visit)} for visit in self.visits(image)]
-        return known | ({"visits": visits} if visits else {})
+        alike = [visit.stem for visit in self.alike(image)]
+        return known | ({"visits": visits} if visits else {}) | ({"alike": alike} if alike else {})
 
     def visits(self, image: T1w) -> tuple[T1w, ...]:
         """All scans, itself among them, with which it shares mask and affine; none without `--longitudinal`."""
         return tuple(visit for visit in self.together if visit.subject == image.subject)
+
+    def alike(self, image: T1w) -> tuple[T1w, ...]:
+        """Those of its `visits` that the same scanner made by the same protocol, without itself: they share a curve.
+
+        What a generator paints has none to share.
+        """
+        if self.card["architecture"]["kind"] != "curves":
+            return ()
+        visits = {visit.stem: visit for visit in self.visits(image)}
+        groups = seen_alike(self.settings.bids_dir, visits)
+        own = next((group for group in groups if image.stem in group), [])
+        return tuple(visits[stem] for stem in own if stem != image.stem)
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""

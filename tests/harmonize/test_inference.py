@@ -232,3 +232,15 @@ def test_a_lesion_does_not_tell_the_scans_contrast(bundle: Bundle, brain: tuple[
     np.testing.assert_array_equal(curved(0.05, rest)[rest], curved(0.95, rest)[rest])
     assert np.abs(curved(0.05, None) - curved(0.95, None))[rest].mean() > 0.01
     assert (curved(0.95, rest)[lesion] > curved(0.05, rest)[lesion]).all()
+
+
+def test_scans_of_one_scanner_get_one_curve(bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]) -> None:
+    """To the last digit, whichever is harmonized: what differs between them afterwards differed before."""
+    volume, mask = brain
+    grown = np.where(volume < 0.35, 0.8 * volume, volume)
+    reference = bundle.references["default"]
+    first = harmonize(volume, mask, bundle, reference, Compute(), others=[grown * mask])
+    second = harmonize(grown, mask, bundle, reference, Compute(), others=[volume * mask])
+    np.testing.assert_array_equal(first.curve, second.curve)
+    alone = [harmonize(one, mask, bundle, reference, Compute()).curve for one in (volume, grown)]
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
