@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from imunity_bids.cli.run import main
+from imunity_bids.run.turns import turn
 from tests.integration.conftest import HARMONIZED as STEM
 from tests.integration.conftest import SMALL, mounted
 
@@ -222,7 +223,9 @@ def test_killed_and_run_again_gives_the_same_images(
 
 
 def files(out: Path) -> list[str]:
-    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and "logs" not in p.parts)
+    """But logs and locks."""
+    found = (p for p in out.rglob("*") if p.is_file() and not {"logs", "at_work"} & set(p.parts))
+    return sorted(p.relative_to(out).as_posix() for p in found)
 
 
 @pytest.mark.parametrize("labels", [("01", "02"), ("02", "02")], ids=["each his own", "both the same"])
@@ -236,6 +239,22 @@ def test_parallel_jobs_on_one_output(
     expected = {name: content for name, content in digests(whole[0]).items() if not name.startswith(left_out)}
     assert digests(tmp_path) == expected
     assert files(tmp_path) == [name for name in files(whole[0]) if not name.startswith(left_out)]
+
+
+def test_a_run_waits_for_another_at_work_on_its_participant(
+    dataset: Path, tmp_path: Path, command: Callable[..., list[str]]
+) -> None:
+    """Or with other options the files of one would stand beside those of the other, and one of them count as done."""
+    with turn(tmp_path, ["02"]):
+        job = subprocess.Popen(
+            command(dataset, tmp_path, "--participant-label", "02"), stderr=subprocess.PIPE, text=True
+        )
+        said = next((line for line in job.stderr if "waiting" in line or "image 1 of 1 done" in line), "")
+        assert "another run is at work on sub-02" in said
+        assert not list(tmp_path.glob("sub-*"))
+    job.communicate()
+    assert job.returncode == 0
+    assert list(tmp_path.glob("sub-02/**/*_desc-harmonized_T1w.nii.gz"))
 
 
 def test_a_full_disk_is_code_74(dataset: Path, tmp_path: Path, command: Callable[..., list[str]]) -> None:
