@@ -129,7 +129,7 @@ def scan(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> 
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1])
     someone = Person(member.name, affine, fractions, np.zeros(mask.shape, np.float32), mask)
     image, _ = traveler(someone, replace(scanner, receive=LEFT_AFTER_N4 * scanner.receive), seed)
-    white = fractions[2] > 0.9
+    white = fractions[2] > 0.9 * min(1.0, fractions[2].max())  # large voxels may hold none that is pure
     return torch.from_numpy(image * (WHITE_MATTER / np.median(image[white]))).half()
 
 
