@@ -68,7 +68,7 @@ def test_every_batch_holds_a_slice_of_each_site(count: int, size: int) -> None:
 
 def test_a_batch_shorter_than_the_number_of_sites_is_refused() -> None:
     """Sites beyond the batch's length would never be drawn."""
-    with pytest.raises(Usage, match=r"5 sites do not fit into a batch of 4.*take a batch of 5 or more"):
+    with pytest.raises(Usage, match=r"5 sites do not fit into a batch of 4.*give --batch 5 or more"):
         Pairs(toy_brains(5, 5, 24), "axial", 32, 4)
 
 
