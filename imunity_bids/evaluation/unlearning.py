@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from joblib import Parallel, delayed
 
 from imunity_bids.bids.outputs import write_json, write_text
 from imunity_bids.evaluation import unlearning_experiments as experiments
@@ -49,7 +51,8 @@ def evaluate_unlearning(
         todo[f"table_{file.stem}"] = partial(table_rows, file, _for_tables(scale))
     for task in tasks if derivatives else ():
         todo[f"scans_{task}"] = partial(_real, list(derivatives), task, scale)
-    rows = [row for name, run in todo.items() for row in _kept(output / f"{name}.json", name, run)]
+    parts = Parallel(n_jobs=jobs)(delayed(_kept)(output / f"{name}.json", name, run) for name, run in todo.items())
+    rows = [row for part in parts for row in part]
     write_json(output / "unlearning.json", rows)
     table = pd.DataFrame([_flat(row) for row in rows])
     write_text(output / "unlearning.tsv", table.to_csv(sep="\t", index=False, float_format="%.4g", na_rep="n/a"))
@@ -58,7 +61,7 @@ def evaluate_unlearning(
 
 def _simulated(output: Path, maps: Path, scale: Scale, quick: bool, jobs: int) -> dict[str, Rows]:
     """The experiments by letter; the quick ones leave out conditions, not experiments."""
-    members = load_or_make(output, maps, scale.persons, scale.spacing_mm, scale.schedule.seed, jobs)
+    members = load_or_make(output, maps, scale.persons, scale.spacing_mm, scale.schedule.seed, jobs, caps=True)
     training, judges = split_by_map(members, scale.held_out_maps)
     clinic = Clinic(scale.sites, scale.spacing_mm)
     pictures: Callable[[str, np.ndarray, np.ndarray], None] = partial(plot_features, output)
@@ -89,6 +92,7 @@ def _real(folders: list[Path], task: str, scale: Scale) -> Iterator[dict[str, An
 def _kept(file: Path, name: str, run: Rows) -> list[dict[str, Any]]:
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
+    torch.set_num_threads(1)  # networks so small that more threads only wait for each other
     rows = []
     for row in run():
         rows.append({"experiment": name, **row})

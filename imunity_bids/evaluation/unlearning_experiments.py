@@ -38,7 +38,7 @@ TISSUE = Task("dseg", "segmentation", ("background", "CSF", "gray matter", "whit
 AGE_BINS = torch.arange(AGES[0], AGES[1] + 1, 5.0)
 SHARE = 0.8  # of a sex on a site, or below the middle age (section 2.4.5)
 PAIR = (0, 3)  # an SPGR at 1.5 T and an MPRAGE at 3 T
-TRIO = (0, 3, 4)
+TRIO = (0, 3, 5)  # and an IR-SPGR at 3 T
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 
 from imunity_bids.evaluation.unlearning_dann import Dann
 from imunity_bids.unlearning.fit import Schedule, fit
+from imunity_bids.unlearning.model import FEATURES
 from imunity_bids.unlearning.networks import SiteHead
 from imunity_bids.unlearning.probe import probe
 from imunity_bids.unlearning.samples import Samples
@@ -73,12 +74,12 @@ def train(
     families
         Label map or person of each sample, (n,): what is never on both sides.
     networks
-        Encoder, whose features are of length 32 unless `head_of` says otherwise, and main head; they are trained.
+        Encoder, whose features are `FEATURES` numbers unless `head_of` says otherwise, and main head; they are trained.
     classes
         Of each nuisance of the samples that is to be forgotten.
     """
     encoder, head = networks
-    head_of = head_of or (lambda count: SiteHead(32, count))
+    head_of = head_of or (lambda count: SiteHead(FEATURES, count))
     names = np.random.default_rng(scale.schedule.seed).permutation(np.unique(families))
     kept = np.isin(families, names[: max(1, round(VALIDATION_SHARE * len(names)))])
     validation, training = (samples.take(torch.from_numpy(np.flatnonzero(part))) for part in (kept, ~kept))

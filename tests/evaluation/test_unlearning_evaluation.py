@@ -54,7 +54,7 @@ def members(count: int, maps: str = "abcd") -> list[Member]:
 
 @pytest.fixture
 def setting(tmp_path: Path) -> unlearning_experiments.Setting:
-    clinic = Clinic(5, TINY.spacing_mm)
+    clinic = Clinic(6, TINY.spacing_mm)
     keep = unlearning.partial(unlearning.plot_features, tmp_path)
     return unlearning_experiments.Setting(members(40), members(12, "xyz"), clinic, TINY, keep)
 
