@@ -20,15 +20,15 @@ COIL = 0.8  # amplitude of a site's own receive field
 
 
 def load_or_make(
-    folder: Path, maps: Path, count: int, spacing_mm: float, seed: int, jobs: int, caps: bool = False
+    folder: Path, maps: Path, count: int, spacing_mm: float, seed: int, jobs: int, vary: bool = False
 ) -> list[Member]:
     """So many persons; those that an earlier run of the same size left in the folder, if it did."""
-    file = folder / f"cohort_{count}_{spacing_mm:g}mm_{seed}{'_caps' * caps}.pt"
+    file = folder / f"cohort_{count}_{spacing_mm:g}mm_{seed}{'_varied' * vary}.pt"
     if file.exists():
         state = torch.load(file, weights_only=True)
         rows = zip(state["names"], state["maps"], state["traits"], state["fractions"], strict=True)
         return [Member(name, label_map, Traits(**traits), fractions) for name, label_map, traits, fractions in rows]
-    members = make_cohort(maps, count, spacing_mm, seed, jobs, caps)
+    members = make_cohort(maps, count, spacing_mm, seed, jobs, vary)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         "names": [m.name for m in members],

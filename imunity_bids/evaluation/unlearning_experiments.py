@@ -46,6 +46,7 @@ class Setting:
     """What all experiments share."""
 
     training: Sequence[Member]
+    relatives: Sequence[Member]  # others, of the label maps that are trained on
     judges: Sequence[Member]  # of other label maps
     clinic: Clinic
     scale: Scale
@@ -71,6 +72,7 @@ def age_on_scanners(setting: Setting, groups: Sequence[tuple[int, ...]] = (PAIR,
             row = _judged(setting, trained, test)
             if unseen:
                 row["error"] |= _judged(setting, trained, unseen)["error"]
+            row["relatives"] = _judged(setting, trained, everywhere(setting.relatives, sites))
             if len(sites) == len(TRIO):
                 _keep_features(setting, f"a_{method}", trained, test)
             yield {"condition": f"{len(sites)} scanners", "method": method, **row}

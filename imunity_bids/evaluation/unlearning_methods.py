@@ -28,21 +28,23 @@ class Scale:
     """How large the experiments are."""
 
     persons: int
+    judged: int  # of persons whose label maps were not trained on, and of those whose maps were
     held_out_maps: int
     spacing_mm: float
     width: int
     schedule: Schedule
     probe_seeds: int
     rate: float = 1e-3
-    alpha: float = 3.0
+    alpha: float = 10.0
     beta: float = 0.3
     sites: int = 16
     slices: int = 10  # of each volume, for segmentation
 
 
-QUICK = Scale(240, 6, 4.0, 8, Schedule(16, pretrain=120, steps=120, every=20, patience=5), probe_seeds=2, slices=6)
-FULL = Scale(480, 6, 3.0, 8, Schedule(16, pretrain=400, steps=800, every=50, patience=5), probe_seeds=5)
-TABLES = replace(QUICK, schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4))  # steps are cheap here
+QUICK = Scale(
+    1200, 120, 6, 8.0, 4, Schedule(96, pretrain=150, steps=400, every=50, patience=6), probe_seeds=1, slices=6
+)
+FULL = Scale(2400, 240, 6, 8.0, 4, Schedule(96, pretrain=400, steps=1200, every=100, patience=6), probe_seeds=3)
 
 
 @dataclass(frozen=True)

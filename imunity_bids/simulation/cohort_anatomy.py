@@ -78,7 +78,7 @@ def tissue_fractions(
     Parameters
     ----------
     scale
-        How many times larger the brain becomes along left-right, back-front, down-up.
+        How many times larger the brain becomes along left-right, back-front, down-up; negative: mirrored.
     nodes
         Displacements in mm of a coarse grid over the field of view, (3, a, b, c): the person's own smooth deformation.
     widening_mm, thinning_mm

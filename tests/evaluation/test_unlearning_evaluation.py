@@ -56,7 +56,7 @@ def members(count: int, maps: str = "abcd") -> list[Member]:
 def setting(tmp_path: Path) -> unlearning_experiments.Setting:
     clinic = Clinic(6, TINY.spacing_mm)
     keep = unlearning.partial(unlearning.plot_features, tmp_path)
-    return unlearning_experiments.Setting(members(40), members(12, "xyz"), clinic, TINY, keep)
+    return unlearning_experiments.Setting(members(40), members(8), members(12, "xyz"), clinic, TINY, keep)
 
 
 def test_who_is_where() -> None:
