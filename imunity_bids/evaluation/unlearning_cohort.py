@@ -15,7 +15,6 @@ from imunity_bids.simulation.fields import receive_field
 from imunity_bids.simulation.scanners import Scanner
 from imunity_bids.unlearning.scans import standardised
 
-
 COIL = 0.8  # amplitude of a site's own receive field
 
 
