@@ -15,7 +15,7 @@ from imunity_bids.simulation.fields import receive_field
 from imunity_bids.simulation.scanners import Scanner
 from imunity_bids.unlearning.scans import standardised
 
-COIL = 0.8  # amplitude of a site's own receive field
+COIL = 1.0  # amplitude of a site's own receive field
 
 
 def load_or_make(

@@ -42,7 +42,7 @@ class Scale:
 
 
 QUICK = Scale(
-    1200, 120, 6, 8.0, 4, Schedule(96, pretrain=150, steps=400, every=50, patience=6), probe_seeds=1, slices=6
+    1000, 120, 6, 8.0, 4, Schedule(96, pretrain=150, steps=300, every=50, patience=6), probe_seeds=1, slices=6
 )
 FULL = Scale(2400, 240, 6, 8.0, 4, Schedule(96, pretrain=400, steps=1200, every=100, patience=6), probe_seeds=3)
 TABLES = replace(  # steps are cheap here

@@ -32,9 +32,9 @@ from imunity_bids.simulation.visits import traveler
 AGES = (20.0, 80.0)
 WIDENING_MM, WIDENING_SCATTER_MM = 6.0, 0.5  # of the ventricles from the youngest to the oldest; between persons
 THINNING_MM, THINNING_SCATTER_MM = 1.5, 0.12
-CAPS_MM, CAPS_SCATTER_MM = 6.0, 0.7  # from the ventricles
+CAPS_MM, CAPS_SCATTER_MM = 10.0, 0.7  # from the ventricles
 SIZE, BREADTH, SCATTER = 0.06, 0.04, 0.015  # relative, of length; M − F, and standard deviation between persons
-WARP_MM, VARIED_WARP_MM = 2.0, 4.0  # standard deviation of the nodes of everybody's own deformation
+WARP_MM, VARIED_WARP_MM = 2.0, 3.0  # standard deviation of the nodes of everybody's own deformation
 LEFT_AFTER_N4 = 0.2  # share of the receive field
 PROTOCOL = 0.08  # relative scatter of times and angles between sites with the same protocol
 
