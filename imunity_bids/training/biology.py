@@ -12,9 +12,9 @@ from typing import NamedTuple
 import pandas as pd
 from torch import Tensor, nn
 
-from imunity_bids.bids.participants import known
 from imunity_bids.training.dataset import Brain
 from imunity_bids.unlearning.networks import DenseHead
+from imunity_bids.unlearning.scans import stated
 from imunity_bids.unlearning.tasks import Task, column_task
 
 FEW = 5  # numbers with no more distinct values than this are categories
@@ -36,7 +36,7 @@ def read_feature(name: str, brains: Sequence[Brain]) -> Feature:
     Usage
         No brain has it, or all have the same.
     """
-    given = [known(brain.traits.get(name, "")) or None for brain in brains]
+    given = [stated(brain.traits, name) for brain in brains]
     values = pd.to_numeric(pd.Series(list({value for value in given if value})), errors="coerce")
     kind = "regression" if len(values) > FEW and values.notna().all() else "classification"
     return Feature(*column_task(name, kind, given, "--biology"))

@@ -28,6 +28,8 @@ def test_kinds_of_columns() -> None:
     binary = read_feature("sex", people("sex", ["F", "M", "n/a", "F"]))
     assert binary.task.classes == ("F", "M")
     assert binary.values[binary.known].tolist() == [0, 1, 0]
+    kept = read_feature("diagnosis", people("diagnosis", ["none", "AD", "none"]))
+    assert kept.known.all() and kept.task.classes == ("AD", "none")
     coded = read_feature("group", people("group", ["1", "2", "3", "1"]))
     assert (len(coded.task.classes), coded.values.tolist()) == (3, [0, 1, 2, 0])
     age = read_feature("age", people("age", ["20", "30", "40", "50", "60", "70", "n/a"]))
