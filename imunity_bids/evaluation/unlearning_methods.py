@@ -42,9 +42,9 @@ class Scale:
 
 
 QUICK = Scale(
-    1000, 120, 6, 8.0, 4, Schedule(96, pretrain=150, steps=300, every=50, patience=6), probe_seeds=1, slices=6
+    1000, 120, 6, 8.0, 4, Schedule(96, 150, 300, every=50, patience=6, tolerance=0.02), probe_seeds=1, slices=6
 )
-FULL = Scale(2400, 240, 6, 8.0, 4, Schedule(96, pretrain=400, steps=1200, every=100, patience=6), probe_seeds=3)
+FULL = Scale(2400, 240, 6, 8.0, 4, Schedule(96, 400, 1200, every=100, patience=6, tolerance=0.02), probe_seeds=3)
 TABLES = replace(  # steps are cheap here
     QUICK, schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4), probe_seeds=2, alpha=3.0
 )
