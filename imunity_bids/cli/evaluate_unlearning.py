@@ -29,7 +29,7 @@ def add_unlearning(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--tasks", nargs="+", choices=("age", "sex"), default=["age"], help="on the real scans")
     parser.add_argument("--seed", type=int, default=1, help="of persons, sites and weights")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that make persons")
+    parser.add_argument("--jobs", type=int, default=1, help="processes: persons and experiments side by side")
     parser.add_argument("-v", action="count", default=0, dest="verbosity", help="say more")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from joblib import Parallel, delayed
 
 from imunity_bids.bids.outputs import write_json, write_text
 from imunity_bids.evaluation import unlearning_experiments as experiments
@@ -24,6 +26,7 @@ from imunity_bids.simulation.cohort import split_by_map
 
 log = logging.getLogger(__name__)
 Rows = Callable[[], Iterator[dict[str, Any]]]
+RELATIVES = 5  # one person in so many of the label maps that are trained on is kept to be judged by
 
 
 def evaluate_unlearning(
@@ -49,7 +52,8 @@ def evaluate_unlearning(
         todo[f"table_{file.stem}"] = partial(table_rows, file, _for_tables(scale))
     for task in tasks if derivatives else ():
         todo[f"scans_{task}"] = partial(_real, list(derivatives), task, scale)
-    rows = [row for name, run in todo.items() for row in _kept(output / f"{name}.json", name, run)]
+    parts = Parallel(n_jobs=jobs)(delayed(_kept)(output / f"{name}.json", name, run) for name, run in todo.items())
+    rows = [row for part in parts for row in part]
     write_json(output / "unlearning.json", rows)
     table = pd.DataFrame([_flat(row) for row in rows])
     write_text(output / "unlearning.tsv", table.to_csv(sep="\t", index=False, float_format="%.4g", na_rep="n/a"))
@@ -58,11 +62,13 @@ def evaluate_unlearning(
 
 def _simulated(output: Path, maps: Path, scale: Scale, quick: bool, jobs: int) -> dict[str, Rows]:
     """The experiments by letter; the quick ones leave out conditions, not experiments."""
-    members = load_or_make(output, maps, scale.persons, scale.spacing_mm, scale.schedule.seed, jobs)
+    members = load_or_make(output, maps, scale.persons, scale.spacing_mm, scale.schedule.seed, jobs, vary=True)
     training, judges = split_by_map(members, scale.held_out_maps)
     clinic = Clinic(scale.sites, scale.spacing_mm)
     pictures: Callable[[str, np.ndarray, np.ndarray], None] = partial(plot_features, output)
-    setting = experiments.Setting(training, judges, clinic, scale, pictures)
+    known = [member for number, member in enumerate(training) if number % RELATIVES]
+    relatives, judges = training[::RELATIVES][: scale.judged], judges[: scale.judged]
+    setting = experiments.Setting(known, relatives, judges, clinic, scale, pictures)
     groups, years = ((TRIO,), (5,)) if quick else ((PAIR, TRIO), (5, 10, 15))
     conditions, labels = (("age",), (0,)) if quick else (("independent", "site", "age"), (0, 4, 16))
     return {
@@ -89,6 +95,7 @@ def _real(folders: list[Path], task: str, scale: Scale) -> Iterator[dict[str, An
 def _kept(file: Path, name: str, run: Rows) -> list[dict[str, Any]]:
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
+    torch.set_num_threads(1)  # networks so small that more threads only wait for each other
     rows = []
     for row in run():
         rows.append({"experiment": name, **row})
@@ -105,9 +112,9 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         line["error"] = float(np.mean(list(errors.values())))
     if len(errors) <= len(TRIO):
         line |= {f"error {site}": value for site, value in errors.items()}
-    for name in ("site", "sex"):
-        if name in row:
-            told = row[name]
+    relatives = {"site of relatives": row["relatives"]["site"]} if "relatives" in row else {}
+    for name, told in {**row, **relatives}.items():
+        if name in ("site", "sex", "site of relatives"):
             line[name] = told["accuracy"]
             line[f"{name} interval"] = f"{told['low']:.2f} to {told['high']:.2f}"
             line[f"{name} chance"], line[f"{name} shuffled"] = told["chance"], told["shuffled"]
@@ -115,6 +122,6 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _for_tables(scale: Scale) -> Scale:
-    """Rows are small and steps cheap: larger batches, more of them."""
+    """Rows are small and steps cheap: more of them."""
     schedule = replace(scale.schedule, batch=64, pretrain=600, steps=1500, every=50, patience=8)
-    return replace(scale, schedule=schedule, rate=1e-3)
+    return replace(scale, schedule=schedule, alpha=3.0)

@@ -11,18 +11,23 @@ import torch
 from torch import Tensor
 
 from imunity_bids.simulation.cohort import Member, Traits, make_cohort, make_sites, scan
+from imunity_bids.simulation.fields import receive_field
 from imunity_bids.simulation.scanners import Scanner
 from imunity_bids.unlearning.scans import standardised
 
+COIL = 1.0  # amplitude of a site's own receive field
 
-def load_or_make(folder: Path, maps: Path, count: int, spacing_mm: float, seed: int, jobs: int) -> list[Member]:
+
+def load_or_make(
+    folder: Path, maps: Path, count: int, spacing_mm: float, seed: int, jobs: int, vary: bool = False
+) -> list[Member]:
     """So many persons; those that an earlier run of the same size left in the folder, if it did."""
-    file = folder / f"cohort_{count}_{spacing_mm:g}mm_{seed}.pt"
+    file = folder / f"cohort_{count}_{spacing_mm:g}mm_{seed}{'_varied' * vary}.pt"
     if file.exists():
         state = torch.load(file, weights_only=True)
         rows = zip(state["names"], state["maps"], state["traits"], state["fractions"], strict=True)
         return [Member(name, label_map, Traits(**traits), fractions) for name, label_map, traits, fractions in rows]
-    members = make_cohort(maps, count, spacing_mm, seed, jobs)
+    members = make_cohort(maps, count, spacing_mm, seed, jobs, vary)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         "names": [m.name for m in members],
@@ -37,7 +42,10 @@ def load_or_make(folder: Path, maps: Path, count: int, spacing_mm: float, seed: 
 
 
 class Clinic:
-    """Scans of members on the scanners of all sites, each made when it is first asked for."""
+    """Scans of members on the scanners of all sites, each made when it is first asked for.
+
+    Besides its protocol, each site has a coil whose field stays in its images, as in scans that nobody has corrected.
+    """
 
     def __init__(self, sites: int, spacing_mm: float, seed: int = 1):
         self.scanners: list[Scanner] = make_sites(sites, seed)
@@ -48,9 +56,13 @@ class Clinic:
         """(X, Y, Z) float16 of mean 0 and deviation 1."""
         key = member.name, site
         if key not in self._made:
-            image = scan(member, self.scanners[site], self.spacing_mm, self.seed)
-            self._made[key] = standardised(image.float()).half()
+            image = scan(member, self.scanners[site], self.spacing_mm, self.seed).float()
+            self._made[key] = standardised(image * self._coil(site, tuple(image.shape))).half()
         return self._made[key]
+
+    def _coil(self, site: int, shape: tuple[int, ...]) -> Tensor:
+        rng = np.random.default_rng([self.seed, *self.scanners[site].name.encode()])
+        return torch.from_numpy(receive_field(shape, COIL, rng))
 
 
 @dataclass(frozen=True)

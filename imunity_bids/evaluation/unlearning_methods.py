@@ -12,6 +12,7 @@ from torch import nn
 
 from imunity_bids.evaluation.unlearning_dann import Dann
 from imunity_bids.unlearning.fit import Schedule, fit
+from imunity_bids.unlearning.model import FEATURES
 from imunity_bids.unlearning.networks import SiteHead
 from imunity_bids.unlearning.probe import probe
 from imunity_bids.unlearning.samples import Samples
@@ -27,21 +28,26 @@ class Scale:
     """How large the experiments are."""
 
     persons: int
+    judged: int  # of persons whose label maps were not trained on, and of those whose maps were
     held_out_maps: int
     spacing_mm: float
     width: int
     schedule: Schedule
     probe_seeds: int
     rate: float = 1e-3
-    alpha: float = 3.0
+    alpha: float = 10.0
     beta: float = 0.3
     sites: int = 16
     slices: int = 10  # of each volume, for segmentation
 
 
-QUICK = Scale(240, 6, 4.0, 8, Schedule(16, pretrain=120, steps=120, every=20, patience=5), probe_seeds=2, slices=6)
-FULL = Scale(480, 6, 3.0, 8, Schedule(16, pretrain=400, steps=800, every=50, patience=5), probe_seeds=5)
-TABLES = replace(QUICK, schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4))  # steps are cheap here
+QUICK = Scale(
+    1000, 120, 6, 8.0, 4, Schedule(96, 150, 300, every=50, patience=6, tolerance=0.02), probe_seeds=1, slices=6
+)
+FULL = Scale(2400, 240, 6, 8.0, 4, Schedule(96, 400, 1200, every=100, patience=6, tolerance=0.02), probe_seeds=3)
+TABLES = replace(  # steps are cheap here
+    QUICK, schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4), probe_seeds=2, alpha=3.0
+)
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,12 @@ def train(
     families
         Label map or person of each sample, (n,): what is never on both sides.
     networks
-        Encoder, whose features are of length 32 unless `head_of` says otherwise, and main head; they are trained.
+        Encoder, whose features are `FEATURES` numbers unless `head_of` says otherwise, and main head; they are trained.
     classes
         Of each nuisance of the samples that is to be forgotten.
     """
     encoder, head = networks
-    head_of = head_of or (lambda count: SiteHead(32, count))
+    head_of = head_of or (lambda count: SiteHead(FEATURES, count))
     names = np.random.default_rng(scale.schedule.seed).permutation(np.unique(families))
     kept = np.isin(families, names[: max(1, round(VALIDATION_SHARE * len(names)))])
     validation, training = (samples.take(torch.from_numpy(np.flatnonzero(part))) for part in (kept, ~kept))

@@ -1,4 +1,4 @@
-"""What only training has: the discriminator, and heads on the anatomy code (Cackowski 2023, sections 2.2 and 2.3)."""
+"""What only training has: the discriminator (Cackowski 2023, section 2.3)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,3 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, 1, H/8, W/8) logits."""
         return self.layers(image)
-
-
-class CodeHead(nn.Module):
-    """Site head or biological head on the mean of the anatomy code: flatten, dense 128, ReLU, dense."""
-
-    def __init__(self, code_shape: tuple[int, int, int], outputs: int):
-        super().__init__()
-        inputs = code_shape[0] * code_shape[1] * code_shape[2]
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, outputs))
-
-    def forward(self, code: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, outputs) logits, or values for a continuous feature."""
-        return self.layers(code)

@@ -4,6 +4,7 @@
   Before, those of every label map are brought to the size of a young adult's.
 - Age thins the cortex and opens the sulci: its outer surface moves inwards by up to
   `THINNING_MM`, the inner one by less.
+- Age turns white matter around the ventricles gray (caps, as T1w scans of the old show them), in `varied` persons.
 - Sex changes the size of the head, and its breadth relative to its length.
 - Everybody scatters around what age and sex make of them, and has a smooth deformation and T1 of his own.
 
@@ -31,8 +32,9 @@ from imunity_bids.simulation.visits import traveler
 AGES = (20.0, 80.0)
 WIDENING_MM, WIDENING_SCATTER_MM = 6.0, 0.5  # of the ventricles from the youngest to the oldest; between persons
 THINNING_MM, THINNING_SCATTER_MM = 1.5, 0.12
+CAPS_MM, CAPS_SCATTER_MM = 10.0, 0.7  # from the ventricles
 SIZE, BREADTH, SCATTER = 0.06, 0.04, 0.015  # relative, of length; M − F, and standard deviation between persons
-WARP_MM = 2.0  # standard deviation of the nodes of everybody's own deformation
+WARP_MM, VARIED_WARP_MM = 2.0, 3.0  # standard deviation of the nodes of everybody's own deformation
 LEFT_AFTER_N4 = 0.2  # share of the receive field
 PROTOCOL = 0.08  # relative scatter of times and angles between sites with the same protocol
 
@@ -48,6 +50,9 @@ class Traits:
     size: float  # relative
     breadth: float  # relative
     seed: int  # of the deformation of his own
+    caps_mm: float = 0.0
+    warp_mm: float = WARP_MM
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,22 @@ def draw_traits(rng: np.random.Generator, age: float | None = None, sex: str | N
     )
 
 
-def make_cohort(maps: Path, count: int, spacing_mm: float, seed: int = 1, jobs: int = 1) -> list[Member]:
-    """So many persons, in turn from each label map; the same seed gives the same ones. Raises as `members_of` does."""
+def varied(traits: Traits) -> Traits:
+    """The same person with the caps of his age, further from the label map: more deformed, left and right by chance."""
+    rng = np.random.default_rng(traits.seed)
+    old = (traits.age - AGES[0]) / (AGES[1] - AGES[0])
+    caps = max(0.0, float(CAPS_MM * old + CAPS_SCATTER_MM * rng.standard_normal()))
+    return replace(traits, caps_mm=caps, warp_mm=VARIED_WARP_MM, mirrored=bool(rng.random() < 0.5))
+
+
+def make_cohort(
+    maps: Path, count: int, spacing_mm: float, seed: int = 1, jobs: int = 1, vary: bool = False
+) -> list[Member]:
+    """So many persons, in turn from each label map, each `varied` if that is asked for; the same seed gives the same
+    ones. Raises as `members_of` does."""
     rng = np.random.default_rng([seed, 1])
-    return members_of(maps, [draw_traits(rng) for _ in range(count)], spacing_mm, jobs)
+    drawn = [draw_traits(rng) for _ in range(count)]
+    return members_of(maps, [varied(traits) for traits in drawn] if vary else drawn, spacing_mm, jobs)
 
 
 def members_of(maps: Path, traits: Sequence[Traits], spacing_mm: float, jobs: int = 1) -> list[Member]:
@@ -129,7 +146,7 @@ def scan(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> 
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1])
     someone = Person(member.name, affine, fractions, np.zeros(mask.shape, np.float32), mask)
     image, _ = traveler(someone, replace(scanner, receive=LEFT_AFTER_N4 * scanner.receive), seed)
-    white = fractions[2] > 0.9
+    white = fractions[2] > 0.9 * min(1.0, fractions[2].max())  # large voxels may hold none that is pure
     return torch.from_numpy(image * (WHITE_MATTER / np.median(image[white]))).half()
 
 
@@ -146,10 +163,11 @@ def _family(path: Path, traits: Sequence[Traits], spacing_mm: float) -> list[Mem
 
 def _fractions(anatomy: Anatomy, traits: Traits, spacing_mm: float) -> Tensor:
     g = torch.Generator().manual_seed(traits.seed)
-    nodes = WARP_MM * torch.randn(3, 5, 5, 5, generator=g)
-    scale = (traits.size * traits.breadth, traits.size, traits.size)
+    nodes = traits.warp_mm * torch.randn(3, 5, 5, 5, generator=g)
+    side = -1 if traits.mirrored else 1
+    scale = (side * traits.size * traits.breadth, traits.size, traits.size)
     widening = traits.widening_mm - anatomy.excess_mm
-    found = tissue_fractions(anatomy, spacing_mm, scale, nodes, widening, traits.thinning_mm)
+    found = tissue_fractions(anatomy, spacing_mm, scale, nodes, widening, traits.thinning_mm, traits.caps_mm)
     return (255 * found).round().to(torch.uint8)
 
 

@@ -19,6 +19,7 @@ CSF = (*VENTRICLES, 14, 15, OUTER_CSF, 30, 62)
 WHITE = (2, 41, 7, 46, 16, 28, 60, 85, 136, 137, 163, 164)  # all other labels of the brain are gray
 FIELD_MM = (168, 192, 156)  # what of the head is shown, around the middle of the brain
 GIVING_WAY_MM = 12.0  # how far from the ventricles tissue moves
+CAP_RIM_MM, CAP_SHARE = 2.0, 0.9  # over what white matter turns gray around the ventricles, and how much of it
 CORTEX_MM = 4.0  # depth below the outer surface that thinning reaches
 FINE = 2  # samples per axis of a voxel, if it is larger than those of the label map
 BELOW_CEREBELLUM = 4  # voxels
@@ -70,27 +71,41 @@ def tissue_fractions(
     nodes: Tensor,
     widening_mm: float,
     thinning_mm: float,
+    caps_mm: float = 0.0,
 ) -> Tensor:
     """CSF, gray and white matter of the deformed brain, (3, X, Y, Z) at `spacing_mm`, sum at most 1.
 
     Parameters
     ----------
     scale
-        How many times larger the brain becomes along left-right, back-front, down-up.
+        How many times larger the brain becomes along left-right, back-front, down-up; negative: mirrored.
     nodes
         Displacements in mm of a coarse grid over the field of view, (3, a, b, c): the person's own smooth deformation.
     widening_mm, thinning_mm
         How far the surface of the ventricles moves outwards, and the outer surface of the tissue inwards, both before
         what is behind gives way: a surface ends at widening / (1 + widening / GIVING_WAY_MM), thinning likewise.
+    caps_mm
+        How far from the ventricles white matter looks gray.
     """
     shape = [round(length / spacing_mm) for length in FIELD_MM]
     fine = FINE if spacing_mm > 1 else 1
     place = _grid([fine * n for n in shape], spacing_mm / fine) / torch.tensor(scale)
     own = F.interpolate(nodes[None], size=place.shape[:3], mode="trilinear", align_corners=True)[0]
     place = place + own.movedim(0, -1) + anatomy.middle
-    ageing = widening_mm * anatomy.widening + thinning_mm * anatomy.thinning
-    sampled = _sample(anatomy.tissues, place - _sample(ageing, place).movedim(0, -1))
+    ageing = widening_mm * _sample(anatomy.widening, place) + thinning_mm * _sample(anatomy.thinning, place)
+    place = place - ageing.movedim(0, -1)
+    sampled = _sample(anatomy.tissues, place)
+    if caps_mm > 0:
+        sampled = _with_caps(sampled, _sample(anatomy.widening, place), caps_mm)
     return F.avg_pool3d(sampled, fine)
+
+
+def _with_caps(tissues: Tensor, widening: Tensor, caps_mm: float) -> Tensor:
+    """White matter up to so far from the ventricles is partly gray; how far it is, the fading of `widening` tells."""
+    near = widening.norm(dim=0)
+    distance = GIVING_WAY_MM * (1 - near)
+    gray = CAP_SHARE * tissues[2] * ((caps_mm - distance) / CAP_RIM_MM).clamp(0, 1) * (near > 0)
+    return tissues + torch.stack([torch.zeros_like(gray), gray, -gray])
 
 
 def _sample(volumes: Tensor, place: Tensor) -> Tensor:

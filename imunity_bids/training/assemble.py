@@ -132,7 +132,7 @@ def _one_axis(
         known, unseen = _simulate(plan, brains, held_out)
         visits, judged = (VisitBatches(*simulated, axis) for simulated in (known, unseen))
         asked = (sites > 1 and setup.unlearn) or features
-        real = RealSlices(visits.stacks, [brain.site for brain in brains]) if asked else None
+        real = RealSlices(visits.stacks, [brain.site for brain in brains], setup.seed) if asked else None
         weights = train_harmonizer(setup, Data(visits, judged, real, features))
     else:
         weights = train_paper(setup, brains, sites, held_out, features)

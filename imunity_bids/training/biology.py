@@ -1,36 +1,34 @@
 """The biological module (Cackowski 2023, section 2.2.3): heads that tell biological features from the anatomy code.
 
 Equation 3 is a binary cross-entropy, since the paper's features are binary or made so; here categories have a
-cross-entropy, and numbers (the paper's age) a squared error.
+cross-entropy, and numbers (the paper's age) a squared error: each feature is a task as those of `unlearning`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import torch
+import pandas as pd
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from imunity_bids.errors import Usage
-from imunity_bids.models.heads import CodeHead
 from imunity_bids.training.dataset import Brain
+from imunity_bids.unlearning.networks import DenseHead
+from imunity_bids.unlearning.scans import stated
+from imunity_bids.unlearning.tasks import Task, column_task
 
-MISSING = ("", "n/a", "nan")
 FEW = 5  # numbers with no more distinct values than this are categories
-UNKNOWN = -1
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(NamedTuple):
     """One column of participants.tsv for all brains (N)."""
 
-    name: str
-    classes: int  # 0: continuous
-    values: Tensor  # class numbers, UNKNOWN where missing; or mean 0 and deviation 1, NaN where missing
+    task: Task
+    values: Tensor  # targets of the task, (N,); anything where they are missing
+    known: Tensor  # (N,) bool
 
 
-def read_feature(name: str, brains: list[Brain]) -> Feature:
+def read_feature(name: str, brains: Sequence[Brain]) -> Feature:
     """A column as numbers; binary, categorical or continuous, as its values show.
 
     Raises
@@ -38,46 +36,26 @@ def read_feature(name: str, brains: list[Brain]) -> Feature:
     Usage
         No brain has it, or all have the same.
     """
-    given = [brain.traits.get(name, "").strip() for brain in brains]
-    known = sorted({value for value in given if value.lower() not in MISSING})
-    if len(known) < 2:
-        raise Usage(
-            f"--biology {name}: participants.tsv has {len(known)} different values of it; two are needed at least"
-        )
-    if len(known) > FEW and all(_is_number(value) for value in known):
-        values = torch.tensor([float(v) if v in known else torch.nan for v in given])
-        given_numbers = values[~values.isnan()]
-        return Feature(name, 0, (values - given_numbers.mean()) / given_numbers.std())
-    return Feature(name, len(known), torch.tensor([known.index(v) if v in known else UNKNOWN for v in given]))
+    given = [stated(brain.traits, name) for brain in brains]
+    values = pd.to_numeric(pd.Series(list({value for value in given if value})), errors="coerce")
+    kind = "regression" if len(values) > FEW and values.notna().all() else "classification"
+    return Feature(*column_task(name, kind, given, "--biology"))
 
 
 class BiologicalHeads(nn.Module):
-    """One head per feature on the mean of the anatomy code, trained together with the encoder."""
+    """One head per feature on the mean of the anatomy code, `inputs` numbers, trained together with the encoder."""
 
-    def __init__(self, features: list[Feature], code_shape: tuple[int, int, int]):
+    def __init__(self, features: Sequence[Feature], inputs: int):
         super().__init__()
         self.features = features
-        self.heads = nn.ModuleList(CodeHead(code_shape, feature.classes or 1) for feature in features)
+        self.heads = nn.ModuleList(DenseHead(inputs, feature.task.outputs) for feature in features)
 
     def forward(self, code: Tensor, brains: Tensor) -> Tensor:
         """Sum over features of cross-entropy or squared error; code (B, C, h, w) of the brains with these numbers."""
         total = code.new_zeros(())
         for feature, head in zip(self.features, self.heads, strict=True):
-            values = feature.values[brains].to(code.device)
-            known = values != UNKNOWN if feature.classes else ~values.isnan()
-            if not known.any():
-                continue
-            prediction = head(code)[known]
-            if feature.classes:
-                total = total + F.cross_entropy(prediction, values[known])
-            else:
-                total = total + F.mse_loss(prediction[:, 0], values[known])
+            those = feature.known[brains]
+            if those.any():
+                values = feature.values[brains][those].to(code.device)
+                total = total + feature.task.loss(head(code[those.to(code.device)]), values).mean()
         return total
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

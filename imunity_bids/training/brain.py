@@ -18,7 +18,8 @@ from imunity_bids.models.brain import FIELD, SPACING_MM, BrainNet
 from imunity_bids.models.weights import save_weights
 from imunity_bids.settings import as_command
 from imunity_bids.simulation.heads import HeadSimulator, read_label_map
-from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
+from imunity_bids.training.checkpoints import Run, autocast, weights_to_start_with
+from imunity_bids.unlearning.averages import moving_average
 
 VALIDATION_SEED = 10**9
 NOT_TYPED = ("maps", "output", "shape", "widths")  # of the setup: not options

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from imunity_bids.errors import DataUnusable
 from imunity_bids.unlearning.journal import Journal, save_atomically
 
 log = logging.getLogger(__name__)
-
-DECAY = 0.999  # of the moving average
 
 
 class Run(Journal):
@@ -78,23 +76,3 @@ def autocast(device: str, precision: str) -> torch.autocast:
     """Context of a forward pass. bfloat16 needs no scaling of the loss; a step takes 0.5 to 0.75 of the time where
     the processor knows it (CPUs with AVX512-BF16 or AMX, GPUs since Ampere)."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def moving_average(network: nn.Module) -> AveragedModel:
-    """Exponential moving average of a network's weights and buffers: what is validated and shipped.
-
-    `update_parameters(network)` follows the network; `module` is the averaged one. The weights at the start count as
-    the first average.
-    """
-    average = AveragedModel(network, avg_fn=_average, use_buffers=True)
-    average.n_averaged += 1  # else the first update would copy the network
-    average.module.eval()
-    return average
-
-
-def _average(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
-    """After `count` averages: a decay of 0.999, less in the first steps, or the random start would linger."""
-    if not average.is_floating_point():
-        return value
-    decay = (count / (count + 10)).clamp(max=DECAY)
-    return torch.lerp(average, value, (1 - decay).to(average.dtype))

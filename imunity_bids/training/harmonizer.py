@@ -97,7 +97,7 @@ def train_harmonizer(setup: HarmonizerTraining, data: Data, watch: Callable[[int
         setup,
         networks,
         _site_batches(networks, setup, data),
-        lambda g: update(networks, setup, data, g),
+        lambda step: update(networks, setup, data, step),
         lambda generator: validate(generator, examples, setup.device),
         watch,
     )
@@ -121,9 +121,9 @@ def build_networks(setup: HarmonizerTraining, data: Data) -> Networks:
     )
 
 
-def update(networks: Networks, setup: HarmonizerTraining, data: Data, g: torch.Generator) -> dict[str, float]:
-    """Draw a batch and update site head, generator and discriminator, in this order; gives the losses back."""
-    batch, real = _draw(setup, data, g)
+def update(networks: Networks, setup: HarmonizerTraining, data: Data, step: int) -> dict[str, float]:
+    """Draw batch `step` and update site head, generator and discriminator, in this order; gives the losses back."""
+    batch, real = _draw(setup, data, step, setup.random(step))
     with autocast(setup.device, setup.precision):
         forward = run_batch(networks.generator, batch, real)
     numbers = {}
@@ -214,15 +214,15 @@ def tissue_means(values: Tensor) -> Tensor:
 def _site_batches(networks: Networks, setup: HarmonizerTraining, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
     """Codes of real slices by the encoder as it is, and their sites; by other random numbers than the training's."""
     for step in range(setup.site_pretraining):
-        batch, real = _draw(setup, data, setup.random(-1 - step))
+        batch, real = _draw(setup, data, step, setup.random(-1 - step))
         with torch.no_grad():
             features = run_batch(networks.generator, batch, real).real.anatomy.mean
         yield features, real.site
 
 
-def _draw(setup: HarmonizerTraining, data: Data, g: torch.Generator) -> tuple[Batch, RealBatch | None]:
+def _draw(setup: HarmonizerTraining, data: Data, step: int, g: torch.Generator) -> tuple[Batch, RealBatch | None]:
     batch = data.visits.batch(g)
-    real = None if data.real is None else data.real.batch(len(batch.quantiles), g)
+    real = None if data.real is None else data.real.batch(step, len(batch.quantiles), g)
     return _to(batch, setup.device), None if real is None else _to(real, setup.device)
 
 

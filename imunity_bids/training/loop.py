@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.training.checkpoints import Run, autocast, moving_average, weights_to_start_with
+from imunity_bids.training.checkpoints import Run, autocast, weights_to_start_with
 from imunity_bids.training.losses import discriminator_loss
 from imunity_bids.training.networks import Networks
 from imunity_bids.training.site_unlearning import accuracy, pretrain_site_head
+from imunity_bids.unlearning.averages import moving_average
 from imunity_bids.unlearning.losses import domain_loss
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def train_axis(
     setup: AxisTraining,
     networks: Networks,
     site_batches: Iterable[tuple[Tensor, Tensor]],
-    update: Callable[[torch.Generator], dict[str, float]],
+    update: Callable[[int], dict[str, float]],
     validate: Callable[[nn.Module], dict[str, float]],
     watch: Callable[[int], None] | None = None,
 ) -> Path:
@@ -64,7 +65,7 @@ def train_axis(
     site_batches
         What the site head is trained on before the first batch (`pretrain_site_head`); drawn only where there is one.
     update
-        Draws a batch and updates the networks; gives the losses back.
+        Draws the batch of this number and updates the networks; gives the losses back.
     validate
         Figures of a generator; the weights with the least `held_out` are the best.
     watch
@@ -94,7 +95,7 @@ def train_axis(
             watch(step)
         torch.manual_seed(setup.seed * 10**7 + step)  # the latent noise, so that a resumed run is the same run
         try:
-            rows.append(update(setup.random(step)))
+            rows.append(update(step))
             average.update_parameters(networks.generator)
             if step % setup.every and step != setup.steps:
                 continue

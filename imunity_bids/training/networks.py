@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from imunity_bids.models.heads import CodeHead, Discriminator
+from imunity_bids.models.heads import Discriminator
 from imunity_bids.training.biology import BiologicalHeads, Feature
+from imunity_bids.unlearning.networks import DenseHead
+from imunity_bids.unlearning.trainer import ADVERSARIAL
 
 LARGEST_GRADIENT = 5.0  # norm, to which it is clipped
 
@@ -44,18 +47,18 @@ class Networks:
         rate: float = 1e-3,
         steps: int = 1,
         device: str = "cpu",
-        betas: tuple[float, float] = (0.5, 0.999),
+        betas: tuple[float, float] = ADVERSARIAL,
     ):
         self.generator = generator.to(device, memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
         self.discriminator = Discriminator().to(device) if adversarial else None
-        self.site_head = CodeHead(code, sites).to(device) if sites > 1 else None
+        self.site_head = DenseHead(prod(code), sites).to(device) if sites > 1 else None
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
         if self.site_head is not None:
             self.modules["site_head"] = self.site_head
         if features:
-            self.modules["biology"] = BiologicalHeads(list(features), code).to(device)
+            self.modules["biology"] = BiologicalHeads(features, prod(code)).to(device)
         self.optimisers = {
             name: torch.optim.Adam(module.parameters(), lr=rate, betas=betas) for name, module in self.modules.items()
         }

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from imunity_bids.errors import Usage
 from imunity_bids.models.card import AXES
 from imunity_bids.models.imunity import DARKEST
 from imunity_bids.training.dataset import Brain
+from imunity_bids.unlearning.sampler import EvenBatches
 
 APART = 10  # slices between S1 and S2 at least
 BRAIN_SHARE = 0.01  # of a slice that is used
@@ -34,46 +34,34 @@ class Example(NamedTuple):
     target: Tensor  # S1γ
 
 
-def check_batch_size(size: int, sites: int) -> None:
-    """Every batch holds a slice of each site (Dinsdale 2020, section 2.4), so it must be as long as there are sites.
+class Pairs:
+    """Random crops of S1 and S2 along one axis; every batch has a slice of each site (Dinsdale 2020, section 2.4).
+
+    Parameters
+    ----------
+    size
+        Pairs in a batch, about as many of each site.
+    seed
+        Of the order in which brains are walked through.
 
     Raises
     ------
     Usage
-        It is shorter.
+        There are more sites than pairs.
     """
-    if size < sites:
-        raise Usage(
-            f"--batch {size} is too small for {sites} sites: each batch holds a slice of every site, with and without "
-            f"unlearning, or some sites would never be trained on; give --batch {sites} or more"
-        )
 
-
-class Pairs:
-    """Random crops of S1 and S2 along one axis; every batch has a slice of each site."""
-
-    def __init__(self, brains: list[Brain], axis: str, crop: int = 96):
+    def __init__(self, brains: list[Brain], axis: str, crop: int = 96, size: int = 16, seed: int = 1):
         self.stacks = [brain.volume.movedim(AXES.index(axis), 0) for brain in brains]
         self.crop = crop
         self.usable = [
             torch.nonzero((stack > 0).float().mean(dim=(1, 2)) >= BRAIN_SHARE).flatten() for stack in self.stacks
         ]
         self.sites = torch.tensor([brain.site for brain in brains])
-        self.by_site = [torch.nonzero(self.sites == site).flatten() for site in self.sites.unique()]
+        self.even = EvenBatches(self.sites, size, seed)
 
-    def batch(self, size: int, g: torch.Generator) -> Batch:
-        """So many pairs, in turn from each site; S1 and S2 are drawn anew each time.
-
-        Raises
-        ------
-        Usage
-            There are more sites than pairs.
-        """
-        check_batch_size(size, len(self.by_site))
-        chosen = []
-        for index in range(size):
-            members = self.by_site[index % len(self.by_site)]
-            chosen.append(int(members[torch.randint(len(members), (1,), generator=g)]))
+    def batch(self, step: int, g: torch.Generator) -> Batch:
+        """The brains of batch `step` = 0, 1, …; their S1 and S2 are drawn anew each time."""
+        chosen = self.even(step).tolist()
         pairs = [self._pair(brain, g) for brain in chosen]
         first, second = (torch.stack(part)[:, None].float() for part in zip(*pairs, strict=True))
         return Batch(

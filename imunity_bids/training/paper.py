@@ -33,7 +33,7 @@ from imunity_bids.training.loop import (
 )
 from imunity_bids.training.losses import PRESETS, Forward, Weights, generator_losses
 from imunity_bids.training.networks import Networks
-from imunity_bids.training.pairs import Batch, Example, Pairs, check_batch_size, make_example
+from imunity_bids.training.pairs import Batch, Example, Pairs, make_example
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 4, 16
 
@@ -90,25 +90,25 @@ def train_paper(
     Usage
         There are more sites than slices in a batch.
     """
-    check_batch_size(setup.batch, sites)
     torch.manual_seed(setup.seed)
     networks = build_networks(setup, sites, features)
-    pairs = Pairs(brains, setup.axis, setup.crop)
-    examples = _validation_examples(setup, Pairs(held_out, setup.axis, setup.crop))
+    pairs = Pairs(brains, setup.axis, setup.crop, setup.batch, setup.seed)
+    examples = _validation_examples(setup, held_out)
     untouched = float(np.mean([_error(slices.seen, slices.target) for slices in examples]))
     return train_axis(
         setup,
         networks,
         _site_batches(setup, pairs, networks.generator.anatomy),
-        lambda g: update(networks, setup, pairs, g),
+        lambda step: update(networks, setup, pairs, step),
         lambda generator: {"held_out": _validate(generator, examples), "untouched": untouched},
         watch,
     )
 
 
-def update(networks: Networks, setup: PaperTraining, pairs: Pairs, g: torch.Generator) -> dict[str, float]:
-    """Draw a batch and update site head, generator and discriminator, in this order; gives the losses back."""
-    batch = pairs.batch(setup.batch, g)
+def update(networks: Networks, setup: PaperTraining, pairs: Pairs, step: int) -> dict[str, float]:
+    """Draw batch `step` and update site head, generator and discriminator, in this order; gives the losses back."""
+    g = setup.random(step)
+    batch = pairs.batch(step, g)
     slices = _example(batch, setup, g)
     with autocast(setup.device, setup.precision):
         anatomy = networks.generator.anatomy(slices.seen)
@@ -135,17 +135,17 @@ def _site_batches(setup: PaperTraining, pairs: Pairs, encoder: AnatomyEncoder) -
     """Codes of slices as the generator will see them, and their sites; by other random numbers than the training's."""
     for step in range(setup.site_pretraining):
         g = setup.random(-1 - step)
-        batch = pairs.batch(setup.batch, g)
+        batch = pairs.batch(step, g)
         with torch.no_grad():
             features = encoder(_example(batch, setup, g).seen).mean
         yield features, batch.site.to(setup.device)
 
 
-def _validation_examples(setup: PaperTraining, pairs: Pairs) -> list[Example]:
+def _validation_examples(setup: PaperTraining, brains: list[Brain]) -> list[Example]:
     """The same ones whatever the seed of the training."""
-    g = torch.Generator().manual_seed(0)
-    batches = [pairs.batch(max(VALIDATION_BATCH, len(pairs.by_site)), g) for _ in range(VALIDATION_BATCHES)]
-    return [_example(batch, setup, g) for batch in batches]
+    size = max(VALIDATION_BATCH, len({brain.site for brain in brains}))
+    pairs, g = Pairs(brains, setup.axis, setup.crop, size), torch.Generator().manual_seed(0)
+    return [_example(pairs.batch(step, g), setup, g) for step in range(VALIDATION_BATCHES)]
 
 
 @torch.inference_mode()

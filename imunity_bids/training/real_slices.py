@@ -10,6 +10,7 @@ from torch import Tensor
 
 from imunity_bids.models.quantiles import quantiles
 from imunity_bids.training.visit_batches import PAIR_SLICES, Stack, code_slices, draw_slice
+from imunity_bids.unlearning.sampler import EvenBatches
 
 
 class RealBatch(NamedTuple):
@@ -35,23 +36,21 @@ class RealSlices:
         One for each brain.
     sites
         Number of each brain's site.
+    seed
+        Of the order in which brains are walked through.
     """
 
-    def __init__(self, stacks: list[Stack], sites: list[int]):
+    def __init__(self, stacks: list[Stack], sites: list[int], seed: int = 1):
         self.stacks = stacks
         self.scans = [stack.person.scan for stack in stacks]
         self.site = torch.tensor(sites)
-        self.by_site = [torch.nonzero(self.site == site).flatten() for site in self.site.unique()]
+        self.sites = len(self.site.unique())
+        self.even = EvenBatches(self.site, self.sites, seed)
         self.quantiles = torch.stack([quantiles(torch.from_numpy(scan.astype(np.float32))) for scan in self.scans])
 
-    @property
-    def sites(self) -> int:
-        """How many there are."""
-        return len(self.by_site)
-
-    def batch(self, references: int, g: torch.Generator) -> RealBatch:
-        """A volume of each site, each with one of so many simulated volumes as its reference."""
-        chosen = torch.cat([own[torch.randint(len(own), (1,), generator=g)] for own in self.by_site])
+    def batch(self, step: int, references: int, g: torch.Generator) -> RealBatch:
+        """Batch `step` = 0, 1, …: a volume of each site, each with one of so many simulated ones as its reference."""
+        chosen = self.even(step)
         target = torch.randint(references, (len(chosen),), generator=g)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=g)))
         pair = torch.arange(len(chosen)).repeat_interleave(PAIR_SLICES)

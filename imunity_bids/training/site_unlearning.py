@@ -11,8 +11,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from imunity_bids.models.heads import CodeHead
+from imunity_bids.training.networks import LARGEST_GRADIENT
 from imunity_bids.unlearning.losses import domain_loss
+from imunity_bids.unlearning.trainer import ADVERSARIAL
 
 
 def accuracy(logits: Tensor, site: Tensor) -> float:
@@ -20,7 +21,7 @@ def accuracy(logits: Tensor, site: Tensor) -> float:
     return (logits.argmax(dim=1) == site).float().mean().item()
 
 
-def pretrain_site_head(head: CodeHead, batches: Iterable[tuple[Tensor, Tensor]], rate: float) -> float | None:
+def pretrain_site_head(head: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], rate: float) -> float | None:
     """Train the head on the features of a frozen encoder; the accuracy on the last batch before its update.
 
     It has an optimiser of its own: the one of the training begins its cycle of learning rates afterwards.
@@ -33,13 +34,13 @@ def pretrain_site_head(head: CodeHead, batches: Iterable[tuple[Tensor, Tensor]],
     rate
         Learning rate.
     """
-    optimiser = torch.optim.Adam(head.parameters(), lr=rate, betas=(0.5, 0.999))
+    optimiser = torch.optim.Adam(head.parameters(), lr=rate, betas=ADVERSARIAL)
     reached = None
     for features, site in batches:
         logits = head(features)
         optimiser.zero_grad(set_to_none=True)
         domain_loss(logits, site).backward()
-        nn.utils.clip_grad_norm_(head.parameters(), 5.0)
+        nn.utils.clip_grad_norm_(head.parameters(), LARGEST_GRADIENT)
         optimiser.step()
         reached = accuracy(logits, site)
     return reached

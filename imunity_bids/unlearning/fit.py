@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from imunity_bids.errors import DataUnusable
+from imunity_bids.unlearning.averages import moving_average
 from imunity_bids.unlearning.journal import Journal
 from imunity_bids.unlearning.leak import leak
 from imunity_bids.unlearning.sampler import EvenBatches, PlainBatches
@@ -132,11 +132,13 @@ def fit(
         The main error is not a number any more.
     """
     torch.manual_seed(schedule.seed)
-    journal, progress, average = Journal(folder), _Progress(schedule, "pretrain"), _Average(unlearner)
+    journal, progress = Journal(folder), _Progress(schedule, "pretrain")
+    live = (unlearner.encoder, unlearner.head)
+    averages = nn.ModuleList(moving_average(network, MEMORY) for network in live)
     if state := journal.load():
         unlearner.load(state["unlearner"])
         progress.load(state["progress"])
-        average.load_state_dict(state["average"])
+        averages.load_state_dict(state["average"])
     batches = _Batches(unlearner, training, schedule)
     window: dict[str, list[float]] = defaultdict(list)
     with tqdm(total=schedule.pretrain + bool(unlearner.nuisances) * schedule.steps, desc=name, mininterval=5) as bar:
@@ -144,26 +146,29 @@ def fit(
         while progress.stage != "done":
             for key, value in batches.train_on(progress.step, progress.stage).items():
                 window[key].append(value)
-            average.update()
+            for average, network in zip(averages, live, strict=True):
+                average.update_parameters(network)
             progress.step += 1
             bar.update()
             if progress.step % schedule.every:
                 continue
             names = [nuisance.name for nuisance in unlearner.nuisances]
-            error, leaks = evaluate(*average.networks(), names, training, validation, error_of, unlearner.device)
+            error, leaks = evaluate(
+                *(average.module for average in averages), names, training, validation, error_of, unlearner.device
+            )
             if not np.isfinite(error):
                 raise DataUnusable(f"training diverged before step {progress.step}: lower the learning rate or beta")
             means = {key: float(np.mean(values)) for key, values in window.items()}
             told = {f"{key}_above_chance": value for key, value in leaks.items()}
             journal.rows.append({"step": progress.step, "error": error, **told, **means})
             bar.set_postfix_str(f"{progress.stage}, error {error:.4g}")
-            _move_on(progress, names, average, error, leaks, means)
-            parts = {"unlearner": unlearner.state(), "average": average.state_dict()}
+            _move_on(progress, names, averages, error, leaks, means)
+            parts = {"unlearner": unlearner.state(), "average": averages.state_dict()}
             journal.save({**parts, "progress": progress.state()})
             window.clear()
-    average.load_state_dict(progress.kept["weights"])
-    for module, averaged in zip((unlearner.encoder, unlearner.head), average.networks(), strict=True):
-        module.load_state_dict(averaged.state_dict())
+    averages.load_state_dict(progress.kept["weights"])
+    for network, average in zip(live, averages, strict=True):
+        network.load_state_dict(average.module.state_dict())
     return Outcome(progress.kept["step"], progress.kept["error"], progress.kept["leaks"])
 
 
@@ -192,22 +197,6 @@ def evaluate(
             labels = known.nuisances[name][here], validation.nuisances[name][there]
             leaks[name] = leak(known_vectors[here], labels[0], vectors[there], labels[1])
     return error, leaks
-
-
-class _Average(nn.Module):
-    """Exponential moving averages of encoder and head: what is judged and kept."""
-
-    def __init__(self, unlearner: Unlearner):
-        super().__init__()
-        self.live = (unlearner.encoder, unlearner.head)
-        self.averages = nn.ModuleList(AveragedModel(m, multi_avg_fn=_follow, use_buffers=True) for m in self.live)
-
-    def update(self) -> None:
-        for average, live in zip(self.averages, self.live, strict=True):
-            average.update_parameters(live)
-
-    def networks(self) -> tuple[nn.Module, nn.Module]:
-        return self.averages[0].module, self.averages[1].module
 
 
 class _Batches:
@@ -240,32 +229,21 @@ class _Batches:
         return update(self.training.take(self.main(step)), subsets)
 
 
-@torch.no_grad()
-def _follow(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
-    """The first steps count more, or the random start would linger."""
-    share = 1 - min(MEMORY, float((1 + count) / (10 + count)))
-    for average, value in zip(averages, current, strict=True):
-        if average.is_floating_point():
-            average.lerp_(value, share)
-        else:
-            average.copy_(value)
-
-
 def _move_on(
     progress: _Progress,
     nuisances: Sequence[str],
-    average: _Average,
+    averages: nn.Module,
     error: float,
     leaks: dict[str, float],
     means: dict[str, float],
 ) -> None:
     """After an evaluation: keep the best weights, and go to the next stage when this one has given what it can."""
     if progress.stage == "unlearn":
-        if progress.unlearned(progress.keep(error, leaks, average.state_dict())):
+        if progress.unlearned(progress.keep(error, leaks, averages.state_dict())):
             progress.stage = "done"
         return
     if not nuisances:
-        progress.keep(error, {}, average.state_dict())
+        progress.keep(error, {}, averages.state_dict())
     if progress.converged({"error": error, **{name: means[name] for name in nuisances if name in means}}):
         if nuisances:
             progress.next_stage("unlearn")

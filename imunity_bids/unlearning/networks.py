@@ -42,11 +42,13 @@ class VggEncoder(nn.Module):
             if number:
                 self.blocks.append(_convolution(3, wide, wide))
             channels = wide
-        self.project = nn.Linear(channels * GRID**3, features)
+        self.project = nn.Sequential(nn.Linear(channels * GRID**3, features), nn.BatchNorm1d(features), nn.ReLU())
+        self.to(memory_format=torch.channels_last_3d)  # a quarter faster on processors
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Q_repr."""
-        return F.relu(self.project(F.adaptive_avg_pool3d(self.blocks(volumes), GRID).flatten(1)))
+        maps = self.blocks(volumes.contiguous(memory_format=torch.channels_last_3d))
+        return self.project(F.adaptive_avg_pool3d(maps, GRID).flatten(1))
 
 
 class TableEncoder(nn.Module):
@@ -119,18 +121,18 @@ class TissueHead(nn.Module):
         return self.convolution(taps.last)
 
 
-class SiteHead(nn.Module):
+class DenseHead(nn.Sequential):
+    """Features (B, …), `inputs` numbers each, to logits or values (B, outputs) by one hidden layer."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: int = 128):
+        super().__init__(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class SiteHead(nn.Sequential):
     """Classifier of a nuisance on feature vectors (B, features), which it standardises first: logits (B, classes)."""
 
     def __init__(self, features: int, classes: int, hidden: int = 64):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.BatchNorm1d(features, affine=False), nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits."""
-        return self.layers(features)
+        super().__init__(nn.BatchNorm1d(features, affine=False), DenseHead(features, classes, hidden))
 
 
 class TapHead(nn.Module):

@@ -41,7 +41,7 @@ class EvenBatches:
         if len(present) > size:
             raise Usage(
                 f"{len(present)} sites do not fit into a batch of {size}, which has to hold one sample of each: "
-                f"take a batch of {len(present)} or more"
+                f"give --batch {len(present)} or more"
             )
         self.walks = [_Walk(members[groups[members] == group], seed, number) for number, group in enumerate(present)]
         self.size = size

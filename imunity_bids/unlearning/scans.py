@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,12 @@ FIELD_MM = (168.0, 204.0, 168.0)  # around the middle of the brain
 MISSING = ("", "n/a", "nan")
 
 
+def stated(traits: Mapping[str, str], column: str) -> str | None:
+    """What a row of participants.tsv says, None where it is missing; "none" may be a diagnosis."""
+    value = traits.get(column, "").strip()
+    return None if value.lower() in MISSING else value
+
+
 @dataclass(frozen=True)
 class Scan:
     """One image of a derivative dataset."""
@@ -30,8 +37,7 @@ class Scan:
 
     def trait(self, column: str) -> str | None:
         """Its value, None where it is missing."""
-        value = self.traits.get(column, "").strip()
-        return None if value.lower() in MISSING else value
+        return stated(self.traits, column)
 
 
 @dataclass(frozen=True)

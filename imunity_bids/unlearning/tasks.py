@@ -67,8 +67,12 @@ class Task:
         return asdict(self) | {"classes": list(self.classes)}
 
 
-def column_task(name: str, kind: str, values: Sequence[str | None]) -> tuple[Task, Tensor, Tensor]:
+def column_task(
+    name: str, kind: str, values: Sequence[str | None], option: str = "--task"
+) -> tuple[Task, Tensor, Tensor]:
     """The task, targets (n,) and which are known (n,), from a column of participants.tsv with None where it is missing.
+
+    `option` is what named the column on the command line.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def column_task(name: str, kind: str, values: Sequence[str | None]) -> tuple[Tas
     known = torch.tensor([value is not None for value in values])
     given = [value for value in values if value is not None]
     if len(set(given)) < 2:
-        raise Usage(f"--task {name}: there are {len(set(given))} different values of it; two are needed at least")
+        raise Usage(f"{option} {name}: there are {len(set(given))} different values of it; two are needed at least")
     if kind == "classification":
         classes = tuple(sorted(set(given)))
         target = torch.tensor([classes.index(value) if value is not None else 0 for value in values])

@@ -17,6 +17,7 @@ from imunity_bids.unlearning.losses import confusion_loss, domain_loss, sum_of_s
 from imunity_bids.unlearning.samples import Samples
 
 ADVERSARIAL = (0.5, 0.999)  # Adam's β₁ is low where two networks pull against each other: old gradients are wrong
+LEAST = 2  # samples of an update: features are normalised over them
 MainLoss = Callable[[Tensor, Tensor], Tensor]  # outputs and targets (B, …) to one loss per sample, (B,)
 
 
@@ -114,8 +115,8 @@ class Unlearner:
         return numbers | self._step_heads(seen)
 
     def step_main(self, batch: Samples) -> dict[str, float]:
-        """Equation 1 on the samples whose target is known; encoder and head learn."""
-        if not batch.labelled.any():
+        """Equation 1 on the samples whose target is known, two at least; encoder and head learn."""
+        if batch.labelled.sum() < LEAST:
             return {}
         known = batch.take(batch.labelled.nonzero()[:, 0]).to(self.device)
         losses = self.main_loss(self.head(self.encoder(known.inputs)), known.target)
@@ -158,7 +159,7 @@ class Unlearner:
         for nuisance in self.nuisances:
             source = subsets.get(nuisance.name, batch)
             known = source.known(nuisance.name).nonzero()[:, 0]
-            if len(known):
+            if len(known) >= LEAST:
                 part = source.take(known).to(self.device)
                 seen.append((nuisance, self.encoder(part.inputs), part.nuisances[nuisance.name]))
         return seen

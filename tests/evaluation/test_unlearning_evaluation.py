@@ -12,6 +12,7 @@ import torch
 from imunity_bids.cli import evaluate
 from imunity_bids.evaluation import unlearning, unlearning_experiments, unlearning_tables
 from imunity_bids.evaluation.unlearning_cohort import (
+    COIL,
     Clinic,
     by_age,
     everywhere,
@@ -54,9 +55,9 @@ def members(count: int, maps: str = "abcd") -> list[Member]:
 
 @pytest.fixture
 def setting(tmp_path: Path) -> unlearning_experiments.Setting:
-    clinic = Clinic(5, TINY.spacing_mm)
+    clinic = Clinic(6, TINY.spacing_mm)
     keep = unlearning.partial(unlearning.plot_features, tmp_path)
-    return unlearning_experiments.Setting(members(40), members(12, "xyz"), clinic, TINY, keep)
+    return unlearning_experiments.Setting(members(40), members(8), members(12, "xyz"), clinic, TINY, keep)
 
 
 def test_who_is_where() -> None:
@@ -71,6 +72,17 @@ def test_who_is_where() -> None:
     women = [m.traits.sex == "F" for m in biased if m.traits.age < 50]
     assert np.mean(women) == pytest.approx(0.8, abs=0.07)
     assert len({(v.member.name, v.site) for v in everywhere(people, (0, 1))}) == 800
+
+
+def test_a_site_has_its_own_coil_for_everybody() -> None:
+    clinic, shape = Clinic(2, TINY.spacing_mm), (14, 16, 12)
+    first, again, second = (clinic._coil(site, shape) for site in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 0.9
+    assert first.log().abs().max() == pytest.approx(COIL, rel=1e-4)
+    person = members(1)[0]
+    assert clinic(person, 0).float().mean().abs() < 1e-2  # standardised after the coil
+    assert not torch.allclose(clinic(person, 0).float(), clinic(person, 1).float(), atol=0.3)
 
 
 def test_a_cohort_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +113,8 @@ def test_experiments_have_the_papers_columns(setting: unlearning_experiments.Set
     assert [row["method"] for row in rows] == 2 * [NORMAL, PER_SITE, UNLEARNED, DANN]
     assert all(len(row["error"]) == 3 for row in rows)  # the scanner that was not trained on, too
     assert rows[0]["site"]["chance"] == pytest.approx(1 / 2)
+    assert rows[0]["relatives"]["site"]["persons"] == 8
+    assert unlearning._flat(rows[0])["site of relatives"] == rows[0]["relatives"]["site"]["accuracy"]
     assert rows[-1]["site"]["chance"] == pytest.approx(1 / 3)
     assert len(list(tmp_path.glob("tsne_a_*.png"))) == 4
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from imunity_bids.models.heads import CodeHead, Discriminator
+from imunity_bids.models.heads import Discriminator
 from imunity_bids.models.paper import ContrastEncoder, PaperArchitecture, PaperGenerator
+from imunity_bids.unlearning.networks import DenseHead
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -15,7 +16,7 @@ def parameters(module: torch.nn.Module) -> int:
 
 def test_sizes_are_those_of_the_authors_code() -> None:
     assert parameters(PaperGenerator(PaperArchitecture())) == 3_135_361
-    assert parameters(CodeHead((128, 10, 12), 11)) == 1_967_627
+    assert parameters(DenseHead(128 * 10 * 12, 11)) == 1_967_627
     running = sum(b.numel() for name, b in Discriminator().named_buffers() if "running" in name)
     assert parameters(Discriminator()) + running == 75_841
 

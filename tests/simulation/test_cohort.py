@@ -9,8 +9,15 @@ import torch
 
 from imunity_bids.errors import InputMissing
 from imunity_bids.simulation import cohort
-from imunity_bids.simulation.cohort import Member, draw_traits, make_cohort, make_sites, scan, split_by_map
-from imunity_bids.simulation.cohort_anatomy import CORTEX_MM, GIVING_WAY_MM, anatomy_of, tissue_fractions
+from imunity_bids.simulation.cohort import Member, draw_traits, make_cohort, make_sites, scan, split_by_map, varied
+from imunity_bids.simulation.cohort_anatomy import (
+    CAP_RIM_MM,
+    CAP_SHARE,
+    CORTEX_MM,
+    GIVING_WAY_MM,
+    anatomy_of,
+    tissue_fractions,
+)
 
 SPACING = 3.0
 STILL = torch.zeros(3, 5, 5, 5)
@@ -44,9 +51,9 @@ def member(maps: Path) -> Member:
     return make_cohort(maps, 1, SPACING)[0]
 
 
-def volumes(anatomy, widening: float = 0.0, thinning: float = 0.0, scale=(1.0, 1.0, 1.0)) -> np.ndarray:
+def volumes(anatomy, widening: float = 0.0, thinning: float = 0.0, scale=(1.0, 1.0, 1.0), caps: float = 0.0):
     """mm³ of CSF, gray and white matter."""
-    found = tissue_fractions(anatomy, SPACING, scale, STILL, widening, thinning)
+    found = tissue_fractions(anatomy, SPACING, scale, STILL, widening, thinning, caps)
     return found.sum(dim=(1, 2, 3)).numpy() * SPACING**3
 
 
@@ -84,6 +91,26 @@ def test_the_cortex_thins_by_the_known_share(anatomy) -> None:
     assert abs(lost[2]) < 0.03 * expected
 
 
+def test_caps_turn_a_known_share_of_white_matter_gray(anatomy) -> None:
+    """All of `CAP_SHARE` until `CAP_RIM_MM` before their end, then fading."""
+    caps, inner = 6.0, RADII["ventricle"]
+    radius = np.linspace(inner, inner + caps, 1000)
+    share = CAP_SHARE * np.clip((inner + caps - radius) / CAP_RIM_MM, 0, 1)
+    expected = np.trapezoid(4 * np.pi * radius**2 * share, radius)
+    gained = volumes(anatomy, caps=caps) - volumes(anatomy)
+    assert gained[1] == pytest.approx(expected, rel=0.1)
+    assert gained[2] == pytest.approx(-expected, rel=0.1)
+    assert abs(gained[0]) < 1
+
+
+def test_a_negative_scale_mirrors(anatomy) -> None:
+    nodes = 3 * torch.randn(3, 5, 5, 5, generator=torch.Generator().manual_seed(0))
+    opposite = nodes.flip(1)  # the own deformation is a field of places, not of the label map
+    found = tissue_fractions(anatomy, SPACING, (1.0, 1.0, 1.0), nodes, 1, 0)
+    mirrored = tissue_fractions(anatomy, SPACING, (-1.0, 1.0, 1.0), opposite, 1, 0)
+    assert (found - mirrored.flip(1)).abs().max() < 0.02
+
+
 def test_size_scales_every_tissue(anatomy) -> None:
     assert volumes(anatomy, scale=(1.1, 1.0, 1.0)) == pytest.approx(1.1 * volumes(anatomy), rel=0.01)
 
@@ -98,6 +125,18 @@ def test_traits_follow_age_and_sex() -> None:
         found = np.mean([getattr(t, name) for t in men]) - np.mean([getattr(t, name) for t in women])
         assert found == pytest.approx(expected, abs=0.006)
     assert {draw_traits(rng).sex for _ in range(20)} == {"F", "M"}
+
+
+def test_varied_persons_are_the_same_ones_further_from_their_label_map() -> None:
+    plain = [draw_traits(np.random.default_rng(seed), age) for seed in range(40) for age in (20, 80)]
+    changed = [varied(traits) for traits in plain]
+    kept = ("age", "sex", "widening_mm", "thinning_mm", "size", "breadth", "seed")
+    assert all(getattr(a, n) == getattr(b, n) for a, b in zip(plain, changed, strict=True) for n in kept)
+    young, old = (np.mean([t.caps_mm for t in changed if t.age == age]) for age in (20, 80))
+    assert young < cohort.CAPS_SCATTER_MM and old == pytest.approx(cohort.CAPS_MM, abs=0.4)
+    assert 0.3 < np.mean([t.mirrored for t in changed]) < 0.7
+    assert {t.warp_mm for t in changed} == {cohort.VARIED_WARP_MM}
+    assert {(t.caps_mm, t.mirrored) for t in plain} == {(0.0, False)}
 
 
 def test_a_cohort_is_the_same_for_the_same_seed(maps: Path) -> None:

@@ -113,7 +113,7 @@ def test_too_small_a_batch_ends_the_command_before_any_training(
     arguments = [*map(str, folders), str(tmp_path / "run"), "--paper", "--batch", "2", "--holdout", "1"]
     assert main(["harmonizer", *arguments]) == 64
     error = capsys.readouterr().err
-    assert "--batch 2 is too small for 3 sites" in error
+    assert "3 sites do not fit into a batch of 2" in error
     assert "give --batch 3 or more" in error
 
 

@@ -26,13 +26,16 @@ def people(column: str, values: list[str]) -> list[Brain]:
 
 def test_kinds_of_columns() -> None:
     binary = read_feature("sex", people("sex", ["F", "M", "n/a", "F"]))
-    assert (binary.classes, binary.values.tolist()) == (2, [0, 1, -1, 0])
+    assert binary.task.classes == ("F", "M")
+    assert binary.values[binary.known].tolist() == [0, 1, 0]
+    kept = read_feature("diagnosis", people("diagnosis", ["none", "AD", "none"]))
+    assert kept.known.all() and kept.task.classes == ("AD", "none")
     coded = read_feature("group", people("group", ["1", "2", "3", "1"]))
-    assert (coded.classes, coded.values.tolist()) == (3, [0, 1, 2, 0])
+    assert (len(coded.task.classes), coded.values.tolist()) == (3, [0, 1, 2, 0])
     age = read_feature("age", people("age", ["20", "30", "40", "50", "60", "70", "n/a"]))
-    assert age.classes == 0
+    assert age.task.kind == "regression"
     assert age.values[:6].mean() == pytest.approx(0, abs=1e-6)
-    assert age.values[-1].isnan()
+    assert age.known.tolist() == [True] * 6 + [False]
 
 
 @pytest.mark.parametrize("values", [["F", "F"], ["n/a", "F"]])
@@ -43,7 +46,7 @@ def test_a_column_that_says_nothing_is_refused(values: list[str]) -> None:
 
 def test_who_is_unknown_does_not_count() -> None:
     feature = read_feature("sex", people("sex", ["F", "M", "n/a"]))
-    heads = BiologicalHeads([feature], (4, 2, 2))
+    heads = BiologicalHeads([feature], 16)
     code = torch.randn(3, 4, 2, 2)
     both, with_unknown = heads(code[:2], torch.tensor([0, 1])), heads(code, torch.tensor([0, 1, 2]))
     torch.testing.assert_close(both, with_unknown)

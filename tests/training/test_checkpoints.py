@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from imunity_bids.errors import DataUnusable
-from imunity_bids.training.checkpoints import Run, moving_average, weights_to_start_with
+from imunity_bids.training.checkpoints import Run, weights_to_start_with
+from imunity_bids.unlearning.averages import moving_average
 
 
 class Counter(nn.Module):

@@ -18,6 +18,7 @@ from imunity_bids.training import harmonizer
 from imunity_bids.training.biology import Feature
 from imunity_bids.training.harmonizer import CurveWeights, Data, build_networks, run_batch, train_harmonizer, update
 from imunity_bids.unlearning.losses import confusion_loss, domain_loss
+from imunity_bids.unlearning.tasks import column_task
 from tests.training.toys import small_volumes, toy_data, toy_setup
 
 
@@ -104,12 +105,12 @@ def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tm
     for name, optimiser in networks.optimisers.items():
         optimiser.register_step_post_hook(lambda *_, name=name: order.append(name))
     before, head_before = deepcopy(networks.generator).eval(), deepcopy(networks.site_head)
-    numbers = update(networks, setup, data, torch.Generator().manual_seed(5))
+    numbers = update(networks, setup, data, 5)
 
     assert order == ["site_head", "generator", "discriminator"]
-    g = torch.Generator().manual_seed(5)
+    g = setup.random(5)
     batch = data.visits.batch(g)
-    real = data.real.batch(len(batch.quantiles), g)
+    real = data.real.batch(5, len(batch.quantiles), g)
     assert real.site.tolist() == [0, 0, 1, 1]
     with torch.no_grad():
         features = run_batch(before, batch, real).real.anatomy.mean
@@ -126,7 +127,7 @@ def test_without_unlearning_there_is_no_site_head(tmp_path: Path, data: Data) ->
 
 
 def test_a_feature_to_keep_trains_its_head_together_with_the_encoder(tmp_path: Path) -> None:
-    feature = Feature("age", 0, torch.tensor([-1.0, 0.0, 1.0]))
+    feature = Feature(*column_task("age", "regression", ["20", "40", "60"]))
     data = toy_data(tmp_path / "data", sites=1, features=(feature,))
     setup = toy_setup(tmp_path / "run", steps=2, every=2)
     torch.manual_seed(setup.seed)

@@ -120,7 +120,7 @@ def test_networks_without_a_site_have_no_site_head() -> None:
     assert networks(sites=1).site_head is None
     assert set(networks(sites=1).modules) == {"generator", "discriminator"}
     assert set(networks(adversarial=False).modules) == {"generator"}
-    assert networks(sites=2).site_head.layers[-1].out_features == 2
+    assert networks(sites=2).site_head[-1].out_features == 2
 
 
 def test_an_update_changes_the_named_network_only_and_clips_its_gradient() -> None:

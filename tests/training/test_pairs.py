@@ -25,10 +25,10 @@ def ramp_batch(count: int) -> Batch:
     return Batch(image, image, torch.zeros(count), torch.zeros(count))
 
 
-def test_slices_of_a_pair_are_apart_and_sites_take_turns() -> None:
-    pairs = Pairs([Brain("a", 0, numbered()), Brain("b", 1, numbered())], "sagittal", 32)
-    batch = pairs.batch(16, torch.Generator().manual_seed(0))
-    assert batch.brain.tolist() == batch.site.tolist() == [0, 1] * 8
+def test_slices_of_a_pair_are_apart_and_sites_have_as_many() -> None:
+    pairs = Pairs([Brain("a", 0, numbered()), Brain("b", 1, numbered())], "sagittal", 32, 16)
+    batch = pairs.batch(0, torch.Generator().manual_seed(0))
+    assert batch.brain.tolist() == batch.site.tolist() == [0] * 8 + [1] * 8
     first, second = ([round(t[t > 0].max().item() * 64) for t in slices] for slices in (batch.s1, batch.s2))
     assert all(abs(a - b) >= APART for a, b in zip(first, second, strict=True))
 
@@ -44,7 +44,7 @@ def test_slices_with_less_than_one_per_cent_of_brain_are_not_used() -> None:
 @pytest.mark.parametrize(("axis", "number"), [("sagittal", 0), ("coronal", 1), ("axial", 2)])
 def test_slices_are_cut_along_their_axis(axis: str, number: int) -> None:
     volume = numbered().movedim(0, number)
-    batch = Pairs([Brain("a", 0, volume)], axis, 32).batch(4, torch.Generator().manual_seed(0))
+    batch = Pairs([Brain("a", 0, volume)], axis, 32, 4).batch(0, torch.Generator().manual_seed(0))
     for image in batch.s1:
         assert len(image[image > 0].unique()) == 1  # one slice has one intensity
 
@@ -52,7 +52,7 @@ def test_slices_are_cut_along_their_axis(axis: str, number: int) -> None:
 def test_every_crop_shows_some_brain_and_zeros_beyond_the_image() -> None:
     volume = torch.zeros(30, 8, 8).half()
     volume[:, 3, 4] = 0.25 + torch.arange(30) / 64  # one voxel of each slice
-    batch = Pairs([Brain("a", 0, volume)], "sagittal", 32).batch(4, torch.Generator().manual_seed(0))
+    batch = Pairs([Brain("a", 0, volume)], "sagittal", 32, 4).batch(0, torch.Generator().manual_seed(0))
     assert batch.s1.shape == (4, 1, 32, 32)
     assert (batch.s1[:, 0, 16, 16] >= 0.25).all()  # in the middle of the crop
     assert ((batch.s1 > 0).flatten(1).sum(dim=1) == 1).all()
@@ -61,16 +61,15 @@ def test_every_crop_shows_some_brain_and_zeros_beyond_the_image() -> None:
 @pytest.mark.parametrize("count", [1, 3, 5])
 @pytest.mark.parametrize("size", [5, 7, 10])
 def test_every_batch_holds_a_slice_of_each_site(count: int, size: int) -> None:
-    pairs = Pairs(toy_brains(2 * count, count, 24), "axial", 32)
-    sites = pairs.batch(size, torch.Generator().manual_seed(0)).site
+    pairs = Pairs(toy_brains(2 * count, count, 24), "axial", 32, size)
+    sites = pairs.batch(0, torch.Generator().manual_seed(0)).site
     assert sites.bincount(minlength=count).tolist() == [len(range(site, size, count)) for site in range(count)]
 
 
 def test_a_batch_shorter_than_the_number_of_sites_is_refused() -> None:
     """Sites beyond the batch's length would never be drawn."""
-    pairs = Pairs(toy_brains(5, 5, 24), "axial", 32)
-    with pytest.raises(Usage, match=r"--batch 4 is too small for 5 sites.*give --batch 5 or more"):
-        pairs.batch(4, torch.Generator().manual_seed(0))
+    with pytest.raises(Usage, match=r"5 sites do not fit into a batch of 4.*give --batch 5 or more"):
+        Pairs(toy_brains(5, 5, 24), "axial", 32, 4)
 
 
 def test_the_papers_pair_has_its_gamma_in_all_slices() -> None:

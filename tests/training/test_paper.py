@@ -57,7 +57,7 @@ def test_a_training_that_diverged_says_so(tmp_path: Path) -> None:
 
 
 def test_too_many_sites_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(Usage, match=r"--batch 4 is too small for 5 sites"):
+    with pytest.raises(Usage, match="5 sites do not fit into a batch of 4"):
         train_paper(toy_plan(tmp_path / "run", unlearn=False), toy_brains(5, 5), 5, toy_brains(5, 5))
     assert not (tmp_path / "run").exists()
 

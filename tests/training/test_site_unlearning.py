@@ -40,12 +40,12 @@ def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tm
     for name, optimiser in networks.optimisers.items():
         optimiser.register_step_post_hook(lambda *_, name=name: order.append(name))
     before, head_before = deepcopy(networks.generator), deepcopy(networks.site_head)
-    pairs = Pairs(known, plan.axis, plan.crop)
-    numbers = update(networks, plan, pairs, torch.Generator().manual_seed(5))
+    pairs = Pairs(known, plan.axis, plan.crop, plan.batch)
+    numbers = update(networks, plan, pairs, 5)
 
     assert order == ["site_head", "generator", "discriminator"]
-    g = torch.Generator().manual_seed(5)
-    batch = pairs.batch(plan.batch, g)
+    g = plan.random(5)
+    batch = pairs.batch(5, g)
     with torch.no_grad():
         features = before.anatomy(make_example(batch, g).seen).mean
         assert numbers["site"] == pytest.approx(domain_loss(head_before(features), batch.site).item(), rel=1e-5)
@@ -57,7 +57,7 @@ def test_the_head_comes_first_and_the_encoder_is_confused_by_the_updated_head(tm
 def test_pretraining_teaches_the_head_and_leaves_the_encoder(tmp_path: Path) -> None:
     known = striped()
     plan = toy_plan(tmp_path, architecture=PaperArchitecture(width=8))
-    pairs = Pairs(known, plan.axis, plan.crop)
+    pairs, many = (Pairs(known, plan.axis, plan.crop, size) for size in (16, 200))
     reached, heads = [], []
     for _ in range(2):
         torch.manual_seed(0)
@@ -65,7 +65,7 @@ def test_pretraining_teaches_the_head_and_leaves_the_encoder(tmp_path: Path) -> 
         encoder = networks.generator.anatomy
         untouched = deepcopy(encoder.state_dict())
         g = torch.Generator().manual_seed(1)
-        batches = [pairs.batch(size, g) for size in (*[16] * 100, 200)]
+        batches = [*(pairs.batch(step, g) for step in range(100)), many.batch(0, g)]
         with torch.no_grad():
             codes = [(encoder(make_example(batch, g).seen).mean, batch.site) for batch in batches]
         assert pretrain_site_head(networks.site_head, [], 3e-3) is None

@@ -117,7 +117,7 @@ def test_voxels_well_inside_a_tissue_come_last() -> None:
 def test_every_site_is_in_every_batch_of_real_slices() -> None:
     people = toy_people(5)
     real = RealSlices([Stack(person, "axial") for person in people], [0, 1, 2, 0, 0])
-    batch = real.batch(7, torch.Generator().manual_seed(0))
+    batch = real.batch(0, 7, torch.Generator().manual_seed(0))
     assert real.sites == 3
     assert batch.site.tolist() == [0, 0, 1, 1, 2, 2]
     assert batch.brain.tolist()[2:] == [1, 1, 2, 2]

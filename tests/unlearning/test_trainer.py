@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from imunity_bids.unlearning.losses import soft_labels
 from imunity_bids.unlearning.samples import UNKNOWN, Samples
 from imunity_bids.unlearning.trainer import Nuisance, Unlearner
+from tests.unlearning.toys import discs, network
 
 
 def squared(output: Tensor, target: Tensor) -> Tensor:
@@ -127,3 +130,10 @@ def test_state_goes_on_as_if_nothing_had_happened() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_on_a_gpu() -> None:
     assert set(unlearner("site", device="cuda").step(batch_of())) == {"main", "site", "confusion"}
+
+
+def test_one_known_sample_alone_is_no_update() -> None:
+    """Features are normalised over the batch, which one sample is not."""
+    subject, batch = network("site"), discs(8, 1)
+    alone = torch.arange(8) == 3
+    assert subject.step(replace(batch, labelled=alone).restricted("site", alone)) == {}
