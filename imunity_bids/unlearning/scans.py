@@ -54,8 +54,10 @@ class Grid:
         image = torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32))
         step = [length / n for length, n in zip(self.length, self.small, strict=True)]
         if not labels:
-            window = [1 + 2 * round((s - 1) / 2) if s > 1 else 1 for s in step]
-            image = F.avg_pool3d(image[None, None], window, 1, [w // 2 for w in window])[0, 0]
+            for axis, size in enumerate(step):  # one after the other: of 8 mm a tenth of the time
+                width = 1 + 2 * round((size - 1) / 2) if size > 1 else 1
+                window = [width if axis == other else 1 for other in range(3)]
+                image = F.avg_pool3d(image[None, None], window, 1, [w // 2 for w in window])[0, 0]
         return self._look(image, self._places(), "nearest" if labels else "bilinear")
 
     def restore(self, classes: Tensor) -> np.ndarray:
