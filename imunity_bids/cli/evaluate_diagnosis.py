@@ -30,6 +30,7 @@ def add_diagnosis(commands: argparse._SubParsersAction) -> None:
         "--widening", type=float, default=2.0, metavar="MM", help="by which simulated patients' ventricles are wider"
     )
     parser.add_argument("--spacing", type=float, default=1.0, metavar="MM", help="of the simulated scans")
+    parser.add_argument("--seed", type=int, default=1, help="of the simulated persons")
     parser.add_argument("--model", default="imunity", help="bundle that harmonizes the simulated scans")
     parser.add_argument(
         "--combinations", type=int, default=55, metavar="N",
@@ -70,7 +71,7 @@ def run_diagnosis(options: argparse.Namespace) -> None:
     if options.derivatives:
         rows += diagnosis_images.derivative_rows(options.derivatives, output, targets, site, methods, protocol, most)
     if options.maps:
-        plan = Plan(options.persons, tuple(options.shares), options.widening, options.spacing)
+        plan = Plan(options.persons, tuple(options.shares), options.widening, options.spacing, options.seed)
         rows += diagnosis_images.planted_rows(
             options.maps, find_bundle(options.model), plan, output, methods, protocol, most
         )

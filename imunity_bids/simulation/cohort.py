@@ -12,7 +12,7 @@ Persons of one label map resemble each other: whoever judges keeps the maps apar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,14 +95,28 @@ def members_of(maps: Path, traits: Sequence[Traits], spacing_mm: float, jobs: in
     InputMissing
         The folder holds no label map.
     """
-    paths = sorted(Path(maps).glob("*.nii*"))
-    if not paths:
-        raise InputMissing(f"{maps} holds no label maps (NIfTI, SynthSeg's numbers)")
+    paths = label_maps(maps)
     shares = [traits[number :: len(paths)] for number in range(len(paths))]
     families = Parallel(n_jobs=jobs)(
         delayed(_family)(path, share, spacing_mm) for path, share in zip(paths, shares, strict=True) if share
     )
     return [member for generation in _in_turn(families) for member in generation]
+
+
+def label_maps(folder: Path) -> list[Path]:
+    """Label maps in the order in which they are taken. Raises InputMissing where there is none."""
+    paths = sorted(Path(folder).glob("*.nii*"))
+    if not paths:
+        raise InputMissing(f"{folder} holds no label maps (NIfTI, SynthSeg's numbers)")
+    return paths
+
+
+def family_of(path: Path, traits: Sequence[Traits], spacing_mm: float) -> Iterator[Member]:
+    """Persons of one label map, each made when it is asked for: one has 15 MB at 1 mm."""
+    anatomy = read_anatomy(path)
+    stem = path.name.split(".")[0]
+    for number, one in enumerate(traits):
+        yield Member(f"{stem}-{number:03d}", stem, one, _fractions(anatomy, one, spacing_mm))
 
 
 def split_by_map(members: Sequence[Member], held_out: int) -> tuple[list[Member], list[Member]]:
@@ -134,14 +148,8 @@ def scan(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> 
 
 
 def _family(path: Path, traits: Sequence[Traits], spacing_mm: float) -> list[Member]:
-    """Persons of one label map."""
     torch.set_num_threads(1)  # of this process; others make other families
-    anatomy = read_anatomy(path)
-    stem = path.name.split(".")[0]
-    return [
-        Member(f"{stem}-{number:03d}", stem, one, _fractions(anatomy, one, spacing_mm))
-        for number, one in enumerate(traits)
-    ]
+    return list(family_of(path, traits, spacing_mm))
 
 
 def _fractions(anatomy: Anatomy, traits: Traits, spacing_mm: float) -> Tensor:
