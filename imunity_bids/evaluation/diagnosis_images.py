@@ -71,7 +71,8 @@ def planted_rows(
 ) -> list[dict[str, object]]:
     """Of a simulated cohort; its features are kept in `planted_….tsv`, those of each person in a folder."""
     shares = "-".join(f"{share:g}" for share in plan.shares)
-    name = f"planted_{plan.persons}_{shares}_{plan.widening_mm:g}mm_at_{plan.spacing_mm:g}mm_{plan.seed}"
+    ages = "to".join(f"{age:g}" for age in plan.ages)
+    name = f"planted_{plan.persons}_{shares}_{ages}y_{plan.widening_mm:g}mm_at_{plan.spacing_mm:g}mm_{plan.seed}"
     table = planted_table(maps, model, plan, output / "persons", protocol.jobs)
     write_text(output / f"{name}_features.tsv", table.to_csv(sep="\t", index=False, na_rep="n/a"))
     return image_rows(table, name, output, ("dx", "age"), methods, protocol, most)

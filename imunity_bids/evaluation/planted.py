@@ -30,7 +30,7 @@ from imunity_bids.models.bundle import Bundle, load_bundle
 from imunity_bids.models.card import DEFAULT
 from imunity_bids.qc.brain import brain_of
 from imunity_bids.qc.features import image_features
-from imunity_bids.simulation.cohort import Member, Traits, draw_traits, family_of, label_maps, scan
+from imunity_bids.simulation.cohort import AGES, Member, Traits, draw_traits, family_of, label_maps, scan
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class Plan:
     widening_mm: float = 2.0
     spacing_mm: float = 1.0
     seed: int = 1
+    ages: tuple[float, float] = AGES  # years, from which they are drawn evenly
 
 
 class Enlisted(NamedTuple):
@@ -100,15 +101,17 @@ def planted(plan: Plan) -> Iterator[Enlisted]:
     Raises
     ------
     Usage
-        More sites than scanners, fewer than two, or a share that is none.
+        More sites than scanners, fewer than two, a share that is none, or ages that are not simulated.
     """
     if not 2 <= len(plan.shares) <= len(SCANNERS) or not all(0 <= share <= 1 for share in plan.shares):
         raise Usage(f"--shares takes two to {len(SCANNERS)} numbers from 0 to 1, one for each site")
+    if not AGES[0] <= plan.ages[0] < plan.ages[1] <= AGES[1]:
+        raise Usage(f"--ages takes two numbers from {AGES[0]:g} to {AGES[1]:g}, the lower one first")
     rng = np.random.default_rng([plan.seed, 3])
     for share, scanner in zip(plan.shares, SCANNERS, strict=False):
         ill = rng.permutation(np.arange(plan.persons) < round(share * plan.persons))
         for patient in ill:
-            traits = draw_traits(rng)
+            traits = draw_traits(rng, float(rng.uniform(*plan.ages)))
             widening = traits.widening_mm + plan.widening_mm * bool(patient)
             yield Enlisted(replace(traits, widening_mm=widening), scanner.name, PATIENT if patient else CONTROL)
 

@@ -113,6 +113,13 @@ def test_shares_that_make_no_sense(shares: tuple[float, ...]) -> None:
         list(planted(Plan(8, shares)))
 
 
+def test_ages_are_of_the_span_that_is_asked_for() -> None:
+    ages = [one.traits.age for one in planted(Plan(20, ages=(30.0, 40.0)))]
+    assert 30 < min(ages) < 32 < 38 < max(ages) < 40
+    with pytest.raises(Usage, match="--ages takes two numbers from 20 to 80"):
+        list(planted(Plan(8, ages=(10.0, 40.0))))
+
+
 def test_a_planted_cohort_has_every_method_and_the_bound(maps: Path, bundle_folder: Path, tmp_path: Path) -> None:
     table = planted_table(maps, bundle_folder, Plan(1, (0.0, 1.0), 6.0, spacing_mm=3.0), tmp_path)
     assert set(table.method) == {*IMAGES, ONE_SCANNER}
