@@ -26,7 +26,7 @@ from imunity_bids.image.white_stripe import WHITE_MATTER
 from imunity_bids.simulation.cohort_anatomy import Anatomy, read_anatomy, tissue_fractions
 from imunity_bids.simulation.persons import Person
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
-from imunity_bids.simulation.visits import traveler
+from imunity_bids.simulation.visits import Visit, traveler
 
 AGES = (20.0, 80.0)
 WIDENING_MM, WIDENING_SCATTER_MM = 6.0, 0.5  # of the ventricles from the youngest to the oldest; between persons
@@ -134,7 +134,12 @@ def make_sites(count: int, seed: int = 1) -> list[Scanner]:
 
 
 def scan(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> Tensor:
-    """The member's brain as this scanner sees it, (X, Y, Z) float16: white matter's median at 0.7, 0 outside.
+    """The member's brain as this scanner sees it, (X, Y, Z) float16: white matter's median at 0.7, 0 outside."""
+    return torch.from_numpy(visit(member, scanner, spacing_mm, seed).scan).half()
+
+
+def visit(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> Visit:
+    """The same before rounding, and its truth.
 
     Instead of N4, which takes seconds, a fifth of the receive field is left.
     """
@@ -142,9 +147,9 @@ def scan(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> 
     mask = fractions.sum(axis=0) > 0.5
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1])
     someone = Person(member.name, affine, fractions, np.zeros(mask.shape, np.float32), mask)
-    image, _ = traveler(someone, replace(scanner, receive=LEFT_AFTER_N4 * scanner.receive), seed)
+    image, truth = traveler(someone, replace(scanner, receive=LEFT_AFTER_N4 * scanner.receive), seed)
     white = fractions[2] > 0.9
-    return torch.from_numpy(image * (WHITE_MATTER / np.median(image[white]))).half()
+    return Visit(image * (WHITE_MATTER / np.median(image[white])), truth)
 
 
 def _family(path: Path, traits: Sequence[Traits], spacing_mm: float) -> list[Member]:
