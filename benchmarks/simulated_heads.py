@@ -5,8 +5,8 @@ python benchmarks/simulated_heads.py OUT --persons 5 --apart
 
 Travelers are laid out as ON-Harmony (ds004712): a session is a scanner and the number of a visit (`ses-SPGR3T001`); on
 the last scanner everybody is `--visits` times. With `--apart` every scanner has other persons, and participants.tsv
-tells site, age and sex. Gray matter gives way to CSF with age, sex changes nothing. Contrast of the brain is that of the
-protocol, what is outside is invented; heads lie differently at every visit. About 12 seconds of a core per head.
+tells site, age and sex. Gray matter gives way to CSF with age, sex changes nothing. The brain has the protocol's
+contrast, what is outside is invented; heads lie differently at every visit. About 12 seconds of a core per head.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     scanners = [machine(KNOWN[name]) for name in options.scanners]
-    visits = sites_apart(scanners, options.persons) if options.apart else tour(scanners, options.persons, options.visits)
+    visits = (
+        sites_apart(scanners, options.persons) if options.apart else tour(scanners, options.persons, options.visits)
+    )
     people = people_of(visits, options.seed)
     ages = dict(zip(people.participant_id, people.age, strict=True))
     write_heads(

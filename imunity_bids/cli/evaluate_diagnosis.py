@@ -74,7 +74,9 @@ def run_diagnosis(options: argparse.Namespace) -> None:
     if options.derivatives:
         rows += diagnosis_images.derivative_rows(options.derivatives, output, targets, site, methods, protocol, most)
     if options.maps:
-        plan = Plan(options.persons, tuple(options.shares), options.widening, options.spacing, options.seed, tuple(options.ages))
+        plan = Plan(
+            options.persons, tuple(options.shares), options.widening, options.spacing, options.seed, tuple(options.ages)
+        )
         rows += diagnosis_images.planted_rows(
             options.maps, find_bundle(options.model), plan, output, methods, protocol, most
         )

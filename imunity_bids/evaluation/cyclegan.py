@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class Translator(nn.Module):
         )
 
     def forward(self, slices: Tensor) -> Tensor:
+        """Slices as the other scanner would show them."""
         return self.network(slices).sigmoid() * (slices > 0)
 
 
@@ -82,17 +84,16 @@ class _Networks(nn.ModuleDict):
         identity = F.l1_loss(self["there"](target), target) + F.l1_loss(self["back"](source), source)
         pairs = (("judge_there", fake_target, target), ("judge_back", fake_source, source))
         fooled = sum(_off(self[judge](fake)[-1], 1.0) for judge, fake, _ in pairs)
-        told = sum(_off(self[judge](real)[-1], 1.0) + _off(self[judge](fake.detach())[-1], 0.0) for judge, fake, real in pairs)
+        told = sum(
+            _off(self[judge](real)[-1], 1.0) + _off(self[judge](fake.detach())[-1], 0.0) for judge, fake, real in pairs
+        )
         translators = fooled + setup.cycle * cycle + setup.identity * identity
-        return translators, told / 2, {
-            "fooled": float(fooled.detach()),
-            "cycle": float(cycle.detach()),
-            "identity": float(identity.detach()),
-        }
+        logged = {"fooled": fooled, "cycle": cycle, "identity": identity}
+        return translators, told / 2, {name: float(loss.detach()) for name, loss in logged.items()}
 
 
-def train_cyclegan(source: Tensor, target: Tensor, setup: CycleGan, folder: Path) -> Translator:
-    """The translator to the target's scanner.
+def train_cyclegan(source: Tensor, target: Tensor, setup: CycleGan, folder: Path) -> tuple[Translator, float]:
+    """The translator to the target's scanner, and the seconds that its training took.
 
     Parameters
     ----------
@@ -102,28 +103,23 @@ def train_cyclegan(source: Tensor, target: Tensor, setup: CycleGan, folder: Path
         Of checkpoints, from which a killed training goes on, and the log.
     """
     torch.manual_seed(setup.seed)
-    networks = _Networks(setup)
-    groups = [("there", "back"), ("judge_there", "judge_back")]
+    networks, journal, began = _Networks(setup), Journal(folder), time.monotonic()
     optimizers = [
         torch.optim.Adam(itertools.chain(*(networks[name].parameters() for name in names)), setup.rate, (0.5, 0.999))
-        for names in groups
+        for names in (("there", "back"), ("judge_there", "judge_back"))
     ]
-    journal, first = Journal(folder), 0
-    if state := journal.load():
-        first = state["step"]
-        networks.load_state_dict(state["networks"])
-        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+    first, spent = _go_on(journal, networks, optimizers)
     for step in range(first, setup.steps):
         rng = np.random.default_rng([setup.seed, step])
         shown = [slices[[int(rng.integers(len(slices)))]] for slices in (source, target)]
-        logged = _step(networks, optimizers, shown, setup, step)
+        losses = _step(networks, optimizers, shown, setup, step)
         if (step + 1) % setup.every == 0 or step + 1 == setup.steps:
-            journal.rows.append({"step": step + 1, **logged})
+            seconds = spent + time.monotonic() - began
+            journal.rows.append({"step": step + 1, **losses, "seconds": seconds})
             kept = [optimizer.state_dict() for optimizer in optimizers]
-            journal.save({"step": step + 1, "networks": networks.state_dict(), "optimizers": kept})
-            log.info("step %d: %s", step + 1, logged)
-    return networks["there"].eval()
+            journal.save({"networks": networks.state_dict(), "optimizers": kept})
+            log.info("step %d, %.0f s: %s", step + 1, seconds, losses)
+    return networks["there"].eval(), journal.rows[-1]["seconds"]
 
 
 @torch.inference_mode()
@@ -133,6 +129,16 @@ def translate(translator: Translator, brain: np.ndarray, mask: np.ndarray) -> np
     height, width = stack.shape[-2:]
     done = torch.cat([translator(part)[..., :height, :width] for part in pad_to_multiple(stack, MULTIPLE).split(8)])
     return from_slices(done, AXIS) * mask
+
+
+def _go_on(journal: Journal, networks: _Networks, optimizers: list[torch.optim.Adam]) -> tuple[int, float]:
+    """Steps and seconds of an earlier run; its weights."""
+    if not (state := journal.load()):
+        return 0, 0.0
+    networks.load_state_dict(state["networks"])
+    for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
+    return int(journal.rows[-1]["step"]), journal.rows[-1]["seconds"]
 
 
 def _step(

@@ -6,8 +6,9 @@ were on both: their scans of the first are brought to the second, where the trut
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,21 @@ from scipy import ndimage, stats
 from torch import Tensor
 
 from imunity_bids.bids.outputs import plain, write_json, write_text
+from imunity_bids.evaluation import baselines
+from imunity_bids.evaluation.cohort_images import BLUR, MATCHING, NYUL
 from imunity_bids.evaluation.cyclegan import AXIS, MULTIPLE, CycleGan, train_cyclegan, translate
-from imunity_bids.evaluation.travelers import OURS, TRUTH, baseline_images, scores_of
+from imunity_bids.evaluation.travelers import OURS, TRUTH, scores_of
 from imunity_bids.harmonize.inference import Compute, harmonize
 from imunity_bids.harmonize.references import reference_of
 from imunity_bids.harmonize.slices import pad_to_multiple, to_slices
 from imunity_bids.metrics.textures import intensity_and_texture
-from imunity_bids.models.bundle import load_bundle
+from imunity_bids.models.bundle import Bundle, load_bundle
 from imunity_bids.simulation.cohort import Member, make_cohort, split_by_map, visit
 from imunity_bids.simulation.scanners import Scanner
 from imunity_bids.unlearning.probe import probe
 
-RAW, BLUR, CYCLEGAN = "raw", "blurred (control)", "CycleGAN, seed {}"
+RAW, SECOND = "raw", "the second scanner itself"
+Method = Callable[[np.ndarray, np.ndarray], np.ndarray]  # brain in [0, 1] and its mask -> brain
 BLUR_MM = 2.0  # σ
 MIDDLE = (0.25, 0.75)  # of the height: slices that CycleGAN learns from
 SCORES = ("ssim", "psnr", "mae")
@@ -74,27 +78,17 @@ def evaluate_two_scanners(maps: Path, model: Path, output: Path, contest: Contes
     members = make_cohort(maps, contest.persons, contest.spacing_mm, contest.seed)
     known, judged = split_by_map(members, contest.held_out)
     shown = [[_scan(m, scanner, contest) for m in known[n::2]] for n, scanner in enumerate(contest.scanners)]
-    translators, seconds = {}, {}
-    for seed in range(contest.seeds):
-        name, began = CYCLEGAN.format(seed), time.monotonic()
-        setup = CycleGan(steps=contest.steps, seed=seed)
-        slices = [_slices(brains) for brains in shown]
-        translators[name] = train_cyclegan(*slices, setup, output / f"cyclegan_{seed}_{contest.steps}")
-        seconds[name] = time.monotonic() - began
-    bundle = load_bundle(model)
-    reference = reference_of(shown[1], bundle)
-    rows = []
-    for member in judged:
-        here, there = (visit(member, scanner, contest.spacing_mm, contest.seed) for scanner in contest.scanners)
-        mask = member.tissues().numpy() > 0
-        source, target = (np.clip(image, 0, 1) * mask for image in (here.scan, there.scan))
-        images = {RAW: source, BLUR: ndimage.gaussian_filter(source, BLUR_MM / contest.spacing_mm) * mask}
-        images |= baseline_images(source, mask, shown[1])
-        images[OURS] = harmonize(source, mask, bundle, reference, Compute()).image
-        images |= {name: translate(translator, source, mask) for name, translator in translators.items()}
-        images[TRUTH] = there.truth
-        rows += _rows(member, images, target, there.truth, mask)
-    return _write(pd.DataFrame(rows), seconds, contest, output)
+    slices = [_slices(brains) for brains in shown]
+    trained = {
+        f"CycleGAN, seed {seed}": train_cyclegan(
+            *slices, replace(CycleGan(), steps=contest.steps, seed=seed), output / f"cyclegan_{seed}_{contest.steps}"
+        )
+        for seed in range(contest.seeds)
+    }
+    methods = _methods(shown[1], load_bundle(model), contest.spacing_mm)
+    methods |= {name: partial(translate, translator) for name, (translator, _) in trained.items()}
+    table = pd.DataFrame([row for member in judged for row in _rows(member, methods, contest)])
+    return _write(table, {name: seconds for name, (_, seconds) in trained.items()}, contest, output)
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,11 +98,11 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table
-        Columns `person`, `family`, `method`, scores, and features `f_*`; scans of the second scanner are the method "".
+        Columns `person`, `family`, `method`, scores, and features `f_*`; `SECOND` are the scans that are aimed at.
     """
     features = [column for column in table if column.startswith("f_")]
-    targets, rows = table[table.method == ""], []
-    for method, part in table[table.method != ""].groupby("method", sort=False):
+    targets, rows = table[table.method == SECOND], []
+    for method, part in table[table.method != SECOND].groupby("method", sort=False):
         both = pd.concat([part, targets])
         told = probe(both[features].to_numpy(float), both.method.to_numpy(str), both.family.to_numpy(str))
         row: dict[str, Any] = {"method": method, "persons": len(part)}
@@ -119,18 +113,30 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _rows(
-    member: Member, images: dict[str, np.ndarray], target: np.ndarray, truth: np.ndarray, mask: np.ndarray
-) -> list[dict[str, Any]]:
-    about = {"person": member.name, "family": member.label_map}
+def _methods(references: list[np.ndarray], bundle: Bundle, spacing_mm: float) -> dict[str, Method]:
+    """Those that are not trained on the two scanners."""
+    contrast = reference_of(references, bundle)
+    return {
+        RAW: lambda brain, mask: brain,
+        BLUR: lambda brain, mask: ndimage.gaussian_filter(brain, BLUR_MM / spacing_mm) * mask,
+        MATCHING: lambda brain, mask: baselines.histogram_matching(brain, mask, references),
+        NYUL: lambda brain, mask: baselines.nyul(brain, mask, references),
+        OURS: lambda brain, mask: harmonize(brain, mask, bundle, contrast, Compute()).image,
+    }
+
+
+def _rows(member: Member, methods: Mapping[str, Method], contest: Contest) -> list[dict[str, Any]]:
+    """A row per method, one for the truth, and one for the scan of the second scanner."""
+    here, there = (visit(member, scanner, contest.spacing_mm, contest.seed) for scanner in contest.scanners)
+    mask = member.tissues().numpy() > 0
+    source, target = (np.clip(image, 0, 1) * mask for image in (here.scan, there.scan))
+    images = {name: method(source, mask) for name, method in methods.items()}
+    rows = [{"method": name, **scores_of(image, there.truth, source, mask)} for name, image in images.items()]
+    rows += [{"method": TRUTH}, {"method": SECOND}]  # judged by their features alone
     return [
-        {
-            **about,
-            "method": method,
-            **(scores_of(image, truth, images[RAW], mask) if method else {}),
-            **{f"f_{name}": value for name, value in intensity_and_texture(image, mask).items()},
-        }
-        for method, image in {**images, "": target}.items()
+        {"person": member.name, "family": member.label_map, **row}
+        | {f"f_{name}": value for name, value in intensity_and_texture(image, mask).items()}
+        for row, image in zip(rows, [*images.values(), there.truth, target], strict=True)
     ]
 
 
@@ -159,5 +165,5 @@ def _slices(brains: list[np.ndarray]) -> Tensor:
 
 
 def _interval(values: np.ndarray) -> str:
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    return f"{low:.4f} to {high:.4f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{values.mean() - half:.4f} to {values.mean() + half:.4f}"
