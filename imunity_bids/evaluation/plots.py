@@ -67,7 +67,7 @@ def plot_travelers(folder: Path) -> Path:
 
 
 def plot_pairs(folder: Path) -> Path:
-    """Draw pairs.png out of a folder's pairs.tsv and table2.json: SSIM with the same person's scan on the target scanner.
+    """Draw pairs.png out of a folder's pairs.tsv and table2.json: SSIM with the same person's scan on another scanner.
 
     A panel per scanner and a line per person; visits are averaged.
     """
