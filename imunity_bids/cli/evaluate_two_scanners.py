@@ -20,7 +20,7 @@ def add_two_scanners(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--scanners", nargs=2, default=["SPGR-3T", "MPRAGE-1.5T"], metavar=("FROM", "TO"), help="simulated ones"
     )
-    parser.add_argument("--persons", type=int, default=48, metavar="N", help="to learn from, and to judge by")
+    parser.add_argument("--persons", type=int, default=40, metavar="N", help="to learn from, and to judge by")
     parser.add_argument("--held-out", type=int, default=6, metavar="N", help="label maps whose persons are judged")
     parser.add_argument("--spacing", type=float, default=1.0, metavar="MM", help="of the scans")
     parser.add_argument("--steps", type=int, default=1000, help="of CycleGAN's training")

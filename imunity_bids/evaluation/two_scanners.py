@@ -54,7 +54,7 @@ class Contest:
     """
 
     scanners: tuple[Scanner, Scanner]
-    persons: int = 48
+    persons: int = 40
     held_out: int = 6
     spacing_mm: float = 1.0
     steps: int = 1000
