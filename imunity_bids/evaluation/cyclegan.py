@@ -28,7 +28,7 @@ START = 0.02  # standard deviation of the weights
 
 @dataclass(frozen=True)
 class CycleGan:
-    """How it is trained. Weights of the losses and the rate are the paper's (sections 4, 7.1)."""
+    """How it is trained. Weights of the losses and the rate are the paper's (sections 4, 5.2)."""
 
     steps: int = 1000  # a slice of either scanner each
     seed: int = 0

@@ -7,7 +7,7 @@ were on both: their scans of the first are brought to the second, where the trut
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from imunity_bids.evaluation.travelers import OURS, TRUTH, scores_of
 from imunity_bids.harmonize.inference import Compute, harmonize
 from imunity_bids.harmonize.references import reference_of
 from imunity_bids.harmonize.slices import pad_to_multiple, to_slices
+from imunity_bids.hashes import digest
 from imunity_bids.metrics.textures import intensity_and_texture
 from imunity_bids.models.bundle import Bundle, load_bundle
-from imunity_bids.simulation.cohort import Member, make_cohort, split_by_map, visit
+from imunity_bids.simulation.cohort import Member, label_maps, make_cohort, split_by_map, visit
 from imunity_bids.simulation.scanners import Scanner
 from imunity_bids.unlearning.probe import probe
 
@@ -79,9 +80,10 @@ def evaluate_two_scanners(maps: Path, model: Path, output: Path, contest: Contes
     known, judged = split_by_map(members, contest.held_out)
     shown = [[_scan(m, scanner, contest) for m in known[n::2]] for n, scanner in enumerate(contest.scanners)]
     slices = [_slices(brains) for brains in shown]
+    key = digest([asdict(replace(contest, seeds=0)), *(path.name for path in label_maps(maps))])
     trained = {
         f"CycleGAN, seed {seed}": train_cyclegan(
-            *slices, replace(CycleGan(), steps=contest.steps, seed=seed), output / f"cyclegan_{seed}_{contest.steps}"
+            *slices, CycleGan(steps=contest.steps, seed=seed), output / f"cyclegan_{seed}_{key}"
         )
         for seed in range(contest.seeds)
     }
