@@ -113,5 +113,5 @@ def _real(options: argparse.Namespace, model: Path) -> int:
         trips, model, options.output, options.target_scanner, options.same_person, options.references, options.jobs
     )
     plot_pairs(options.output)
-    print(table.round(4).to_string(index=False))
+    print(table.to_string(index=False, float_format="{:.4g}".format))
     return code

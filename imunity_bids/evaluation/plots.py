@@ -73,7 +73,7 @@ def plot_pairs(folder: Path) -> Path:
     """
     table = pd.read_csv(folder / "pairs.tsv", sep="\t")
     target = json.loads((folder / "table2.json").read_text(encoding="utf-8"))["target"]
-    ways = list(table.groupby("source"))
+    ways = sorted(table.groupby("source"), key=lambda way: way[0] == target)
     figure = Figure(figsize=(1 + 2.8 * len(ways), 4.2), layout="constrained")
     for axes, (source, part) in zip(figure.subplots(1, len(ways), sharey=True, squeeze=False)[0], ways, strict=True):
         persons = part.pivot_table(index="method", columns="person", values="ssim", sort=False)
