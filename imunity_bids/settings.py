@@ -45,7 +45,7 @@ class Settings:
     template: str = DEFAULT_TEMPLATE
     output_spaces: tuple[str, ...] = ("template",)
     device: str = "auto"
-    batch_size: int = 16
+    batch_size: int | None = None  # what suits the device
     precision: str = "float32"
     nprocs: int = 1
     omp_nthreads: int | None = None  # shared out once the number of images is known

@@ -17,6 +17,7 @@ import numpy as np
 
 from imunity_bids.bids.scan import T1w, place
 
+SAME_AS = "SameBrainAs"  # field of a sidecar: the image in the models' space that this one shows in another space
 TEMPORARY = ".imunity-"  # how names begin while a file is being written
 
 
@@ -101,6 +102,12 @@ def write_nifti(path: Path, data: np.ndarray, affine: np.ndarray, code: int) -> 
     image.set_sform(affine, code=code)
     image.set_qform(affine, code=code)
     return write_atomically(path, image.to_filename)
+
+
+def brought_elsewhere(image: Path) -> bool:
+    """True for what another space was asked for, False for what lies where the models worked, by the sidecar."""
+    sidecar = sidecar_of(image)
+    return sidecar.is_file() and f'"{SAME_AS}"' in sidecar.read_text(encoding="utf-8")
 
 
 def sidecar_of(path: Path) -> Path:

@@ -5,12 +5,14 @@ The mark is the sidecar of the harmonized image. It is written last and taken aw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imunity_bids.bids.given import LESION
 from imunity_bids.bids.inputs import T1w
-from imunity_bids.bids.outputs import derivative, sidecar_of, transform_path
+from imunity_bids.bids.outputs import brought_elsewhere, derivative, sidecar_of, transform_path
+from imunity_bids.bids.spaces import OutputSpace
 from imunity_bids.bids.tables import FEATURES
 
 HARMONIZED, UNCERTAINTY = "harmonized", "uncertainty"
@@ -74,9 +76,17 @@ class Products:
         """Harmonized brain in template space; its sidecar is the mark."""
         return self._in_template("T1w", description)
 
-    def native_harmonized(self, description: str) -> Path:
-        """The same on the scan's voxels."""
-        return self._native("T1w", description)
+    def harmonized_in(self, space: OutputSpace, description: str) -> Path:
+        """The same in another space."""
+        return derivative(self.out, self.source, "T1w", ".nii.gz", **space.entities, desc=description)
+
+    def mask_in(self, space: OutputSpace) -> Path:
+        """Brain mask in another template's space."""
+        return derivative(self.out, self.source, "mask", ".nii.gz", **space.entities, desc="brain")
+
+    def way_to(self, space: OutputSpace) -> Path:
+        """ITK transform, image to another template; that of the models for other grids of it."""
+        return transform_path(self.out, self.source, "T1w", space.label)
 
     def uncertainty(self, description: str) -> Path:
         """Expected error of that harmonized brain."""
@@ -86,16 +96,19 @@ class Products:
         """What the group level needs to know of that harmonized brain, a JSON file."""
         return derivative(self.out, self.source, FEATURES, ".json", space=self.space, res="1", desc=description)
 
-    def files(self, descriptions: list[str], native: bool, field: bool = False) -> list[Path]:
-        """All that must be there once the image is done; `native`, `field`: what the user asked for besides."""
+    def files(self, descriptions: Sequence[str], spaces: Sequence[OutputSpace] = (), field: bool = False) -> list[Path]:
+        """All that must be there once the image is done; `spaces`, `field`: what the user asked for besides."""
         images = [self.native_mask, self.native_t1w, self.template_mask, self.template_t1w]
         images += [self.field] if field else []
         images += [self.template_lesion] if self.source.lesions else []
         for description in descriptions:
             images += [self.harmonized(description), self.uncertainty(description)]
-            images += [self.native_harmonized(description)] if native else []
+            images += [self.harmonized_in(space, description) for space in spaces]
         features = [self.features(description) for description in descriptions]
-        return [*images, *map(sidecar_of, images), *features, self.forward, self.backward]
+        templates = [space for space in spaces if not space.own]
+        images += [self.mask_in(space) for space in templates]
+        ways = [self.forward, self.backward, *(self.way_to(space) for space in templates)]
+        return [*images, *map(sidecar_of, images), *features, *dict.fromkeys(ways)]
 
     def others(self, descriptions: list[str]) -> list[Path]:
         """Harmonized images of this source in this space that have another description."""
@@ -103,9 +116,23 @@ class Products:
         own = {self.harmonized(description) for description in descriptions}
         return sorted(path for path in pattern.parent.glob(pattern.name) if path not in own)
 
-    def unmark(self, descriptions: list[str]) -> None:
-        """Take the marks away, and what was made on request, since it may not be made again."""
+    def unmark(self, descriptions: Sequence[str]) -> None:
+        """Take the marks away, and what was made in other spaces, since it may not be made again."""
         for description in descriptions:
             sidecar_of(self.harmonized(description)).unlink(missing_ok=True)
-            for path in (native := self.native_harmonized(description), sidecar_of(native)):
-                path.unlink(missing_ok=True)
+            self._forget(self._native("T1w", description))
+            for path in self._in_any_template("T1w", description):
+                if brought_elsewhere(path):
+                    self._forget(path)
+        for path in self._in_any_template("mask", "brain"):
+            if brought_elsewhere(path):
+                self._forget(path)
+
+    def _in_any_template(self, suffix: str, desc: str) -> list[Path]:
+        pattern = derivative(self.out, self.source, suffix, ".nii.gz", space="*", res="*", desc=desc)
+        return sorted(pattern.parent.glob(pattern.name))
+
+    @staticmethod
+    def _forget(image: Path) -> None:
+        for path in (image, sidecar_of(image)):
+            path.unlink(missing_ok=True)

@@ -45,7 +45,9 @@ def software() -> dict[str, str]:
     return {"imunity-bids": version()} | {name: metadata.version(name) for name in names}
 
 
-def image_sidecar(description: str, sources: list[str], space: str | None, uri: str) -> dict[str, Any]:
+def image_sidecar(
+    description: str, sources: list[str], space: str | None, uri: str, resolution: str = "1 mm isotropic"
+) -> dict[str, Any]:
     """Fields that every derivative has.
 
     `space` is the template's name, or None for the voxels of the raw image `uri`, whose axes are put in RAS order.
@@ -53,7 +55,7 @@ def image_sidecar(description: str, sources: list[str], space: str | None, uri: 
     kind = description.partition("+")[0]
     text = {**DESCRIPTIONS, **LABELS}[kind]
     fields: dict[str, Any] = {"Description": text, "Sources": sources, "SpatialReference": space or uri}
-    return fields if space is None else fields | {"Resolution": "1 mm isotropic, the template's grid"}
+    return fields if space is None else fields | {"Resolution": f"{resolution}, the template's grid"}
 
 
 def dataset_links(output_dir: Path, bids_dir: Path, others: Mapping[str, Path]) -> dict[str, str]:

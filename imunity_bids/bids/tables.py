@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imunity_bids.bids.outputs import remove_strays, sidecar_of, write_json, write_text
+from imunity_bids.bids.outputs import brought_elsewhere, remove_strays, sidecar_of, write_json, write_text
 
 FEATURES = "features"  # suffix of the file with what the group level needs to know of an image
 
@@ -39,7 +39,7 @@ def read_quality(anat: Path) -> dict[str, dict[str, Any]]:
     rows = {}
     for image in sorted(anat.glob("*_space-*_desc-harmonized*_T1w.nii.gz")):
         sidecar = sidecar_of(image)
-        if sidecar.is_file():
+        if sidecar.is_file() and not brought_elsewhere(image):
             rows[image.name] = json.loads(sidecar.read_text(encoding="utf-8"))["QualityControl"]
     return rows
 

@@ -25,7 +25,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Says defaults, except where there is none to say."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, argparse.SUPPRESS):
+        if action.default in (None, False, "", [], argparse.SUPPRESS):
             return action.help
         return super()._get_help_string(action)
 

@@ -20,7 +20,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "templates", nargs="*", default=[DEFAULT_TEMPLATE], metavar="TEMPLATE",
-        help="as --template takes it: NAME, or NAME:cohort-N",
+        help="as --template and --output-spaces take it: NAME[:cohort-N][:res-N]",
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"imunity-bids {version()}")
     return parser
@@ -33,11 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from imunity_bids.image.template import load_template, template_home
+    from imunity_bids.bids.spaces import read_space
+    from imunity_bids.image.template import grid_of, load_template, template_home
 
     for name in options.templates:
-        template = load_template(name)
-        print(f"{name} is there: {' x '.join(map(str, template.mask.shape))} voxels of 1 mm")
+        space = read_space(name)
+        load_template(space.template)  # at 1 mm, whatever grid results are wanted on
+        grid = grid_of(space)
+        millimetres = " x ".join(f"{size:.3g}" for size in grid.header.get_zooms()[:3])
+        print(f"{name} is there: {' x '.join(map(str, grid.shape))} voxels of {millimetres} mm")
     print(f"on the other machine: export TEMPLATEFLOW_HOME={template_home()}")
 
 

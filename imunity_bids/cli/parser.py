@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from imunity_bids import version
+from imunity_bids.bids.spaces import spaces_besides
 from imunity_bids.cli.common import HelpFormatter, Parser
 from imunity_bids.cli.options import add_compute, add_models, add_preprocessing, check_values
 from imunity_bids.errors import InputMissing, UnknownLevel, Usage
@@ -104,8 +105,9 @@ def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("--save-bias-field", action=FLAG, default=False, help="write the field, on the scan's voxels")
     group.add_argument(
-        "--output-spaces", nargs="+", default=["template"], choices=("template", "T1w"),
-        help="where to write the harmonized image; template is always written",
+        "--output-spaces", nargs="+", default=["template"], metavar="SPACE",
+        help="where else to write the harmonized image: T1w (the scan's own voxels), template:res-N, or "
+        "NAME[:cohort-N][:res-N] of TemplateFlow; template, the models' space at 1 mm, is always written",
     )  # fmt: skip
 
 
@@ -146,6 +148,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     if options.level not in LEVELS:
         raise UnknownLevel(f"unknown analysis level {options.level}: participant or group")
     check_values(options)
+    spaces_besides(options.output_spaces, options.template)  # are they spaces at all?
     return _settings(options)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from joblib import delayed
 from scipy import ndimage
 
-from imunity_bids.bids.outputs import sidecar_of
+from imunity_bids.bids.outputs import brought_elsewhere, sidecar_of
 from imunity_bids.bids.participants import read_participants
 from imunity_bids.errors import InputMissing
 from imunity_bids.evaluation import baselines
@@ -174,7 +174,8 @@ def _target(references: dict[str, Reference], images: list[_Image], scans: tuple
 
 def _site_images(folder: Path, description: str, model: bool, min_age: float) -> list[_Image]:
     wanted = "preproc" if model else description
-    found = sorted(folder.glob(f"**/*_space-*_res-1_desc-{wanted}_T1w.nii.gz"))
+    paths = sorted(folder.glob(f"**/*_space-*_res-1_desc-{wanted}_T1w.nii.gz"))
+    found = [path for path in paths if not brought_elsewhere(path)]
     if not found:
         raise InputMissing(f"{folder} holds no *_space-*_res-1_desc-{wanted}_T1w.nii.gz")
     ages = {person: _number(row.get("age", "")) for person, row in read_participants(folder).items()}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from imunity_bids.harmonize.slices import Compute, from_slices, pad_to_multiple, to_slices
 from imunity_bids.models.card import AXES
+from imunity_bids.models.device import moved
 from imunity_bids.models.imunity import (
     COARSE,
     CODE_STEP,
@@ -60,14 +61,19 @@ def contrast_code(brain: np.ndarray, known: Tensor, generator: Generator, axis: 
 
 def harmonize_axis(
     brain: np.ndarray, generator: Generator, axis: str, own: Contrast, wanted: Contrast, compute: Compute
-) -> tuple[np.ndarray, np.ndarray]:
-    """One axis: the brain after the curve, in its shape, and the error to expect, at every second voxel; float32."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One axis: the brain after the curve, in its shape, the error to expect, at every second voxel, and the curve,
+    (FINE,); float32."""
     with torch.inference_mode():
         curve = _curve(generator, own, wanted)
         seen = _coarse(brain)
         error = compute.with_fallback(lambda: _errors(seen, curve, generator, axis, own, wanted, compute))
-        harmonized = _apply(curve, torch.from_numpy(brain)).numpy()
-    return harmonized, np.ascontiguousarray(from_slices(error[:, None], axis))
+    return apply_curve(curve.numpy(), brain), np.ascontiguousarray(from_slices(error[:, None], axis)), curve.numpy()
+
+
+def apply_curve(curve: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """What a curve (FINE,) makes of intensities in [0, 1], of any shape, float32; the background stays 0."""
+    return _apply(torch.from_numpy(curve), torch.from_numpy(np.ascontiguousarray(brain))).numpy()
 
 
 def at_full_resolution(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -110,7 +116,7 @@ def _errors(
     codes = [side.code.to(compute.device) for side in (own, wanted)]
     errors = []
     for image, place in zip(slices.split(compute.batch), where.split(compute.batch), strict=True):
-        image, place = image.to(compute.device), place.to(compute.device)
+        image, place = moved(image, compute.device), moved(place, compute.device)
         curved = _apply(curve.to(compute.device), image)
         with compute.autocast():
             error, _ = generator.error_map(image, curved, place, *(code.expand(len(image), -1) for code in codes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from imunity_bids.harmonize.slices import (
 )
 from imunity_bids.models.bundle import Bundle, Reference
 from imunity_bids.models.card import AXES
+from imunity_bids.models.device import moved
 from imunity_bids.models.imunity import Contrast, Generator, one_scan
 from imunity_bids.models.paper import PaperGenerator
 from imunity_bids.models.quantiles import quantiles
@@ -35,6 +37,7 @@ class Harmonized:
     image: np.ndarray
     uncertainty: np.ndarray  # absolute error to expect; of the paper's generator: standard deviation of the three axes
     curve_change: float | None = None  # mean absolute change in the mask; None: the paper's generator paints
+    curve: np.ndarray | None = None  # (FINE,), what makes the whole brain what it is; None likewise
 
 
 def contrast_codes(volume: np.ndarray, bundle: Bundle, slices: int) -> dict[str, Tensor]:
@@ -59,6 +62,7 @@ def harmonize(
     reference: Reference,
     compute: Compute,
     seen: np.ndarray | None = None,
+    others: Sequence[np.ndarray] = (),
 ) -> Harmonized:
     """The brain with the reference's contrast.
 
@@ -71,34 +75,47 @@ def harmonize(
     seen
         Part of the mask (bool) that tells the scan's contrast; None: all of it. What is left out, lesions, is
         harmonized like the rest. The paper's generators do not ask for the scan's contrast.
+    others
+        Brains of the same person by the same scanner, 0 where they tell nothing: the contrast is the mean of all, so
+        that scans that differ by a change of the brain alone get one curve.
     """
     box = bounding_box(mask)
     inside = mask[box]
     brain = np.ascontiguousarray(volume[box] * inside, dtype=np.float32)
     if isinstance(bundle.generators[AXES[0]], Generator):
-        telling = brain if seen is None else brain * seen[box]
-        volumes = _by_curves(brain, telling, bundle, reference, compute)
+        telling = [brain if seen is None else brain * seen[box], *(other[bounding_box(other > 0)] for other in others)]
+        *volumes, curve = _by_curves(brain, telling, bundle, reference, compute)
         change = float(np.abs(volumes[0] - brain)[inside].mean()) if inside.any() else 0.0
     else:
-        volumes, change = _painted(brain, bundle, reference, compute), None
+        volumes, change, curve = _painted(brain, bundle, reference, compute), None, None
     results = np.zeros((len(volumes), *volume.shape), np.float32)
     results[(slice(None), *box)] = np.stack(volumes) * inside
-    return Harmonized(*results, change)
+    return Harmonized(*results, change, curve)
 
 
 def _by_curves(
-    brain: np.ndarray, telling: np.ndarray, bundle: Bundle, reference: Reference, compute: Compute
-) -> tuple[np.ndarray, np.ndarray]:
-    known = curves.coarse_quantiles(telling)
+    brain: np.ndarray, telling: list[np.ndarray], bundle: Bundle, reference: Reference, compute: Compute
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, error, and the curve: the median of three curves is the curve of the voxels' median."""
+    known = [curves.coarse_quantiles(one) for one in telling]
     parts = []
     for axis in AXES:
         generator = bundle.generators[axis]
-        own = one_scan(curves.contrast_code(telling, known, generator, axis, OWN_SLICES), known[None])
+        codes = [
+            curves.contrast_code(one, q, generator, axis, OWN_SLICES) for one, q in zip(telling, known, strict=True)
+        ]
+        own = one_scan(_mean(codes), _mean(known)[None])
         brains = torch.tensor([[float(reference.brains)]])
         wanted = Contrast(reference.codes[axis], reference.quantiles[None], brains)
         parts.append(curves.harmonize_axis(brain, generator, axis, own, wanted, compute))
-    axes, errors = zip(*parts, strict=True)
-    return median_of_three(*axes), curves.at_full_resolution(np.mean(errors, axis=0), brain.shape)
+    axes, errors, tables = zip(*parts, strict=True)
+    error = curves.at_full_resolution(np.mean(errors, axis=0), brain.shape)
+    return median_of_three(*axes), error, median_of_three(*tables)
+
+
+def _mean(parts: list[Tensor]) -> Tensor:
+    """In an order of its own: all scans of a person have to come to the same digits."""
+    return torch.stack(sorted(parts, key=lambda part: part.flatten().tolist())).mean(dim=0)
 
 
 def _painted(
@@ -122,7 +139,7 @@ def _paint(brain: np.ndarray, generator: PaperGenerator, axis: str, code: Tensor
     padded = pad_to_multiple(slices, generator.architecture.multiple)
     with compute.autocast():
         parts = [
-            generator(part.to(compute.device, memory_format=torch.channels_last), code).float().cpu()
+            generator(moved(part.contiguous(memory_format=torch.channels_last), compute.device), code).float().cpu()
             for part in padded.split(compute.batch)
         ]
     return from_slices(torch.cat(parts)[..., :height, :width], axis)

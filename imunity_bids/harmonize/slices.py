@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from imunity_bids.models.card import AXES
 
+BATCH, BATCH_ON_GPU = 16, 64  # slices at once, unless the user says
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -24,10 +25,13 @@ class Compute:
     """Where and how the models run; `fallbacks` says what had to give way."""
 
     device: str = "cpu"
-    batch: int = 16
+    batch: int = 0  # slices at once; 0: as many as suit the device
     precision: str = "float32"  # or float16, bfloat16: autocast, on a GPU only
     fallbacks: list[str] = field(default_factory=list)
     precisions: set[str] = field(default_factory=set)  # that ran
+
+    def __post_init__(self) -> None:
+        self.batch = self.batch or (BATCH_ON_GPU if torch.device(self.device).type == "cuda" else BATCH)
 
     @property
     def ran(self) -> str:

@@ -21,7 +21,7 @@ _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # the same for points
 COARSE_MM = 2.0  # voxels that registration looks at
 MARGIN_MM = 4.0  # of the deformable registration
 TRANSFORMS = {"affine": ("Affine", (2100, 1200, 3)), "rigid": ("Rigid", (20, 20, 3))}  # iterations at 6, 4 and 2 mm
-REFINED = {"iterations": (100, 30), "shrink": (2, 1), "smoothing": (1, 0)}  # of the second rigid registration
+REFINED = {"iterations": (10, 5), "shrink": (2, 1), "smoothing": (1, 0)}  # of the second rigid registration
 
 
 def to_ants(image: nib.Nifti1Image, data: np.ndarray | None = None) -> Any:

@@ -1,8 +1,8 @@
 """A space midway between the scans of one person, found by rigid registration that favours none of them.
 
 After Reuter et al. 2012 (doi:10.1016/j.neuroimage.2012.02.084): a scan that is resampled while another is not, or that
-is the target of the others, looks as if it had changed. Here all are registered to their mean, in a space that is the
-mean of theirs, and all are resampled once.
+is the target of the others, looks as if it had changed. Here each in turn is registered to the mean of the others, in a
+space that is the mean of theirs, and all are resampled once. (A mean of which a scan is a part would hold it in place.)
 
 A motion is a (4, 4) matrix that takes points in mm (RAS) of the one space to those of the other.
 """
@@ -20,7 +20,6 @@ from scipy.linalg import expm, logm
 
 from imunity_bids.image.ants_bridge import apply, read_motion, refine_rigid, register, write_motion
 
-ROUNDS = 2  # of registration to the mean; the mean of the first is blurred by what the start left
 FINEST_MM = 1.0  # of the mid-space, where only a mask and a mean are
 MARGIN_MM = 8.0  # around the brains
 LEVEL = 100.0  # that the median of each brain is scaled to, so that none weighs more in the mean
@@ -53,12 +52,13 @@ def mid_space(images: Sequence[nib.Nifti1Image], masks: Sequence[np.ndarray], se
         forward, _ = register(brain, brains[0], "rigid", seed, folder)
         motions.append(read_motion(forward))
     motions = centred(motions)
-    for _ in range(ROUNDS):
-        grid = _grid(images, masks, motions)
-        mean = nib.Nifti1Image(_mean_of(brains, grid, motions, folder), grid.affine)
-        motions = centred(
-            [refine_rigid(brain, mean, motion, seed, folder) for brain, motion in zip(brains, motions, strict=True)]
-        )
+    grid = _grid(images, masks, motions)
+    for number, brain in enumerate(brains):
+        others = [other for other in range(len(brains)) if other != number]
+        mean = _mean_of([brains[o] for o in others], grid, [motions[o] for o in others], folder)
+        around = nib.Nifti1Image(mean, grid.affine)
+        motions[number] = refine_rigid(brain, around, motions[number], seed, folder)
+    motions = centred(motions)
     grid = _grid(images, masks, motions)
     mask = mean_mask(images, masks, grid, motions, folder)
     return MidSpace(nib.Nifti1Image(_mean_of(brains, grid, motions, folder) * mask, grid.affine), mask, motions)

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from imunity_bids.bids.spaces import FIRST, OutputSpace, space_label
 from imunity_bids.errors import InputMissing, TryAgain, Usage
 from imunity_bids.image.white_stripe import white_stripe
 from imunity_bids.settings import DEFAULT_TEMPLATE
@@ -32,7 +33,7 @@ class Template:
     @property
     def label(self) -> str:
         """For the entity `space-`: letters and digits only."""
-        return re.sub(r"[^A-Za-z0-9]", "", self.name.replace("cohort-", ""))
+        return space_label(self.name)
 
     @cached_property
     def sha256(self) -> str:
@@ -73,14 +74,30 @@ def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
     """
     if name == BUILT_IN:
         return built_in()
-    space, _, cohort = name.partition(":")
-    if cohort and not re.fullmatch(r"cohort-\w+", cohort):
-        raise Usage(f"--template {name}: write NAME or NAME:cohort-N")
-    entities = {"cohort": cohort.removeprefix("cohort-")} if cohort else {}
-    mask = _fetch(space, desc="brain", suffix="mask", **entities)
-    head = _fetch(space, required=False, desc="brain", suffix="T1w", **entities)
-    head = head or _fetch(space, desc=None, suffix="T1w", **entities)
+    mask = _fetch(name, desc="brain", suffix="mask")
+    head = _fetch(name, required=False, desc="brain", suffix="T1w") or _fetch(name, desc=None, suffix="T1w")
     return _template(name, nib.load(head), nib.load(mask))
+
+
+def grid_of(space: OutputSpace) -> nib.Nifti1Image:
+    """A template's grid at one of its resolutions, in RAS order: its voxels are those of the mask or head there.
+
+    Raises
+    ------
+    InputMissing, TryAgain, Usage
+        As `load_template`.
+    """
+    if space.template == BUILT_IN:
+        if not re.fullmatch(r"[1-9]", space.resolution):
+            raise Usage(f"--output-spaces {space}: {BUILT_IN} comes in whole mm, res-1 to res-9")
+        from nilearn.datasets import load_mni152_brain_mask
+
+        return nib.as_closest_canonical(load_mni152_brain_mask(resolution=int(space.resolution)))
+    if space.resolution == FIRST:
+        return load_template(space.template).brain
+    mask = _fetch(space.template, space.resolution, required=False, desc="brain", suffix="mask")
+    path = mask or _fetch(space.template, space.resolution, desc=None, suffix="T1w")
+    return nib.as_closest_canonical(nib.load(path))
 
 
 def white_core_of(name: str, image: nib.Nifti1Image) -> np.ndarray | None:
@@ -116,27 +133,33 @@ def _template(name: str, head: nib.Nifti1Image, mask: nib.Nifti1Image) -> Templa
     return Template(name, nib.Nifti1Image(brain, head.affine), inside)
 
 
-def _fetch(space: str, required: bool = True, **entities: str | None) -> Path | None:
-    """One file of TemplateFlow at 1 mm, from its cache or its server."""
+def _fetch(name: str, resolution: str = FIRST, required: bool = True, **entities: str | None) -> Path | None:
+    """One file of TemplateFlow, from its cache or its server."""
+    space, _, cohort = name.partition(":")
+    if cohort and not re.fullmatch(r"cohort-\w+", cohort):
+        raise Usage(f"--template {name}: write NAME or NAME:cohort-N")
+    if cohort:
+        entities["cohort"] = cohort.removeprefix("cohort-")
+    fine = "" if resolution == FIRST else f":res-{resolution}"
     os.environ.setdefault("TEMPLATEFLOW_AUTOUPDATE", "0")
     from templateflow import api
 
     ways_out = (
-        f"Fetch it where there is a network (imunity-fetch {space}) and point TEMPLATEFLOW_HOME there "
+        f"Fetch it where there is a network (imunity-fetch {name}{fine}) and point TEMPLATEFLOW_HOME there "
         f"(now {template_home()}), or use the one that is built in: --template {BUILT_IN}"
     )
     try:
-        files = api.get(space, resolution=1, extension=".nii.gz", raise_empty=False, **entities)
+        files = api.get(space, resolution=resolution, extension=".nii.gz", raise_empty=False, **entities)
     except ValueError:
         files = []
     except Exception as error:  # requests and boto raise many kinds; all mean "not now"
         raise TryAgain(
-            f"template {space} is not in the cache and could not be downloaded ({type(error).__name__}). {ways_out}"
+            f"template {name}{fine} is not in the cache and could not be fetched ({type(error).__name__}). {ways_out}"
         ) from error
     paths = [Path(p) for p in (files if isinstance(files, list) else [files])]
     paths = [p for p in paths if p.is_file() and p.stat().st_size > 0]
     if len(paths) > 1:
         raise Usage(f"template {space} comes in several cohorts; name one: --template {space}:cohort-N")
     if not paths and required:
-        raise InputMissing(f"template {space} is not in TemplateFlow's cache ({entities}). {ways_out}")
+        raise InputMissing(f"template {name}{fine} is not in TemplateFlow's cache ({entities}). {ways_out}")
     return paths[0] if paths else None

@@ -109,3 +109,8 @@ def to_model_scale(data: np.ndarray, mask: np.ndarray, stripe: WhiteStripe) -> t
     scaled = (data - stripe.zero) * stripe.scale * mask
     clipped = float((scaled[mask] > 1).mean()) if mask.any() else 0.0
     return np.clip(scaled, 0, 1).astype(np.float32), clipped
+
+
+def on_model_scale(head: np.ndarray, zero: float, scale: float) -> np.ndarray:
+    """A whole head on the scale that the white stripe of its brain has found, in [0, 1], float32."""
+    return np.clip((head - zero) * scale, 0, 1).astype(np.float32)

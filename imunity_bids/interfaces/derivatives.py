@@ -14,31 +14,31 @@ from imunity_bids.interfaces.base import Inputs, Interface, load
 
 if TYPE_CHECKING:
     from imunity_bids.bids.products import Products
-    from imunity_bids.image.template import Template
     from imunity_bids.qc.brain import Brain
 
 log = logging.getLogger(__name__)
 
 
-class _Common(Inputs):
+class WriterInputs(Inputs):
+    """What all steps that write are told."""
+
     source = File(exists=True, mandatory=True, desc="raw T1w image")
     bids_dir = traits.Str(mandatory=True)
     output_dir = traits.Str(mandatory=True)
     template = traits.Str(mandatory=True)
-    native_image = File(exists=True, mandatory=True, desc="conformed image")
-    native_mask = File(exists=True, mandatory=True)
-    template_mask = File(exists=True, mandatory=True)
-    template_seen = File(exists=True, mandatory=True, desc="brain mask without lesions")
-    backward = File(exists=True, mandatory=True, desc="template to image")
     given = traits.List(traits.Str, usedefault=True, desc="BIDS URIs of masks that were made before")
     lesions = traits.List(traits.Str, usedefault=True, desc="those of lesions")
     denoise = traits.Enum("none", "nlm", usedefault=True, desc="what was done to the scan's noise before all else")
 
 
-class _PreprocInputs(_Common):
+class _PreprocInputs(WriterInputs):
+    native_mask = File(exists=True, mandatory=True)
+    template_mask = File(exists=True, mandatory=True)
+    template_seen = File(exists=True, mandatory=True, desc="brain mask without lesions")
     native_t1w = File(exists=True, mandatory=True, desc="bias-corrected image")
     template_t1w = File(exists=True, mandatory=True, desc="white-striped brain")
     forward = File(exists=True, mandatory=True, desc="image to template")
+    backward = File(exists=True, mandatory=True, desc="template to image")
     field = File(desc="bias field, where it is to be written")
     brain = traits.Dict(mandatory=True, desc="what extraction says of its mask")
     bias = traits.Dict(mandatory=True, desc="how the field was found")
@@ -46,31 +46,32 @@ class _PreprocInputs(_Common):
     descriptions = traits.List(traits.Str, mandatory=True, desc="desc- of the harmonized images to come")
 
 
-class _Written(TraitedSpec):
+class Written(TraitedSpec):
+    """What they say."""
+
     done = traits.List(traits.Str, desc="names of what was written, for the steps that wait for it")
 
 
-class _Writer(Interface):
+class Writer(Interface):
     """Knows where its image belongs. Runs again even if a kept work folder has its result: the files may be gone."""
 
     _always_run = True
 
-    def place(self) -> tuple[Products, Template]:
-        """Paths of the image's derivatives, and the template."""
+    def place(self) -> Products:
+        """Paths of the image's derivatives."""
         from imunity_bids.bids.inputs import T1w
         from imunity_bids.bids.products import Products
-        from imunity_bids.image.template import load_template
+        from imunity_bids.bids.spaces import space_label
 
-        template = load_template(self.inputs.template)
         source = T1w.from_path(Path(self.inputs.source), Path(self.inputs.bids_dir))
-        return Products(Path(self.inputs.output_dir), source, template.label), template
+        return Products(Path(self.inputs.output_dir), source, space_label(self.inputs.template))
 
 
-class WritePreprocessed(_Writer):
+class WritePreprocessed(Writer):
     """Masks, bias-corrected and white-striped images, transforms. The marks of what was made before go first."""
 
     input_spec = _PreprocInputs
-    output_spec = _Written
+    output_spec = Written
 
     def work(self, folder: Path) -> dict[str, Any]:
         """Names: DESIGN, section 4."""
@@ -78,7 +79,7 @@ class WritePreprocessed(_Writer):
         from imunity_bids.bids.sidecars import image_sidecar
 
         given = self.inputs
-        products, _ = self.place()
+        products = self.place()
         products.unmark(given.descriptions)
         for other in products.others(given.descriptions):
             log.warning("%s was harmonized by an earlier run; this run replaces what it was made from", other.name)
@@ -87,7 +88,7 @@ class WritePreprocessed(_Writer):
 
         def write(path: Path, file: str, fields: dict[str, Any], kind: type, code: int) -> str:
             written.append(path.name)
-            return _write_image(path, file, kind, code, fields, products.out)
+            return write_image(path, file, kind, code, fields, products.out)
 
         fields = image_sidecar("brain", [raw, *given.given], None, raw) | {"Type": "Brain"}
         mask = write(products.native_mask, given.native_mask, fields, np.uint8, 1)
@@ -130,12 +131,13 @@ class WritePreprocessed(_Writer):
         written.append(path.name)
 
 
-class _HarmonizedInputs(_Common):
+class _HarmonizedInputs(WriterInputs):
+    template_mask = File(exists=True, mandatory=True)
+    template_seen = File(exists=True, mandatory=True, desc="brain mask without lesions")
     template_t1w = File(exists=True, mandatory=True, desc="white-striped brain")
     harmonized = File(exists=True, mandatory=True)
     uncertainty = File(exists=True, mandatory=True)
     description = traits.Str(mandatory=True, desc="value of desc-")
-    native_space = traits.Bool(False, usedefault=True, desc="also write on the native grid")
     scan = traits.Dict(mandatory=True, desc="what its name and sidecars say of it")
     conform = traits.Dict(mandatory=True)
     brain = traits.Dict(mandatory=True)
@@ -148,55 +150,36 @@ class _HarmonizedInputs(_Common):
     waited_for = traits.List(traits.Str, mandatory=True, desc="the preprocessed files stand already")
 
 
-class WriteHarmonized(_Writer):
+class WriteHarmonized(Writer):
     """Uncertainty, features, harmonized image, sidecar: the last one is the mark that the image is done."""
 
     input_spec = _HarmonizedInputs
-    output_spec = _Written
+    output_spec = Written
 
     def work(self, folder: Path) -> dict[str, Any]:
         """Names: DESIGN, section 4."""
-        from imunity_bids.bids.outputs import write_json
+        from imunity_bids.bids.outputs import sidecar_of, write_json
         from imunity_bids.bids.sidecars import image_sidecar
         from imunity_bids.qc.features import image_features
         from imunity_bids.qc.image_quality import image_quality
 
         given = self.inputs
-        products, template = self.place()
+        products = self.place()
         brain = self._brain()
         raw = products.source.uri
         sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
         sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:")]
         sources += [uri for scan in given.provenance["ReferenceScans"] for uri in scan.get("Masks", [])]
         sources += given.given
-        products.unmark([given.description])
+        sidecar_of(path := products.harmonized(given.description)).unlink(missing_ok=True)
 
         fields = image_sidecar("uncertainty", sources, given.template, raw) | {"SkullStripped": True}
-        _write_image(products.uncertainty(given.description), given.uncertainty, np.float32, 4, fields, products.out)
+        write_image(products.uncertainty(given.description), given.uncertainty, np.float32, 4, fields, products.out)
         features = image_features(brain, np.array(given.info["quantiles"]))
         write_json(products.features(given.description), features)
-        path = products.harmonized(given.description)
-        if given.native_space:
-            self._write_native(products, template, path)
         fields = image_sidecar("harmonized", sources, given.template, raw) | {"SkullStripped": True}
-        _write_image(path, given.harmonized, np.float32, 4, fields | self._record(image_quality(brain)), products.out)
+        write_image(path, given.harmonized, np.float32, 4, fields | self._record(image_quality(brain)), products.out)
         return {"done": [path.name]}
-
-    def _write_native(self, products: Products, template: Template, harmonized: Path) -> None:
-        """The harmonized brain on the voxels of the scan."""
-        from imunity_bids.bids.outputs import write_nifti
-        from imunity_bids.bids.sidecars import image_sidecar
-        from imunity_bids.image.ants_bridge import apply
-
-        given = self.inputs
-        native, _ = load(given.native_image)
-        inside = load(given.native_mask)[1] > 0
-        back = apply(load(given.harmonized)[1], template.brain, native, Path(given.backward), "bSpline")
-        path = products.native_harmonized(given.description)
-        sources = [f"bids::{harmonized.relative_to(products.out).as_posix()}", *given.given]
-        fields = image_sidecar("harmonized", sources, None, products.source.uri) | {"SkullStripped": True}
-        write_nifti(path, (np.clip(back, 0, 1) * inside).astype(np.float32), native.affine, 1)
-        _write_sidecar(path, fields)
 
     def _brain(self) -> Brain | None:
         """Before and after, for what is measured on both."""
@@ -262,7 +245,7 @@ _METHODS = {
 }
 
 
-def _write_image(path: Path, data_file: str, kind: type, code: int, fields: dict[str, Any], out: Path) -> str:
+def write_image(path: Path, data_file: str, kind: type, code: int, fields: dict[str, Any], out: Path) -> str:
     """Image, then sidecar; returns the BIDS URI."""
     from imunity_bids.bids.outputs import write_nifti
 

@@ -52,12 +52,14 @@ class _HarmonizeInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="white-striped brain")
     mask = File(exists=True, mandatory=True)
     seen = File(exists=True, desc="the mask without lesions, if it has any")
+    others = InputMultiPath(File(exists=True), desc="white-striped brains of the person by the same scanner: one curve")
+    others_seen = InputMultiPath(File(exists=True), desc="what counts of them")
     model = traits.Str(mandatory=True, desc="bundle folder")
     reference_file = File(desc="reference made from images")
     reference_label = traits.Str(desc="or one of the bundle's")
     device = traits.Str("cpu", usedefault=True)
     use_gpu = traits.Bool(False, usedefault=True, desc="takes one of Nipype's GPU slots")
-    batch_size = traits.Int(16, usedefault=True)
+    batch_size = traits.Int(0, usedefault=True, desc="slices at once; 0: what suits the device")
     precision = traits.Enum("float32", "float16", "bfloat16", usedefault=True)
     noise = traits.Enum("match", "keep", usedefault=True, desc="match: what is noisier than the reference is denoised")
     target_fwhm = traits.Str("none", usedefault=True, desc="none, reference, or mm: what is sharper is smoothed")
@@ -66,6 +68,7 @@ class _HarmonizeInputs(Inputs):
 class _HarmonizeOutputs(TraitedSpec):
     out_file = File(desc="harmonized brain")
     uncertainty = File(desc="expected error")
+    curve = File(desc="the curve that made the brain; none of a generator that paints")
     info = traits.Dict(desc="fidelity, reference, smoothing, compute")
 
 
@@ -79,6 +82,7 @@ class Harmonize(Interface):
         """See `harmonize.inference`, `harmonize.noise`, `harmonize.smoothness` and `qc.fidelity`."""
         from dataclasses import replace
 
+        import numpy as np
         from nipype.interfaces.base import isdefined
 
         from imunity_bids.harmonize.inference import Compute, harmonize
@@ -99,7 +103,9 @@ class Harmonize(Interface):
         mask = load(given.mask)[1] > 0
         seen = seen_of(given, mask)
         compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
-        harmonized = harmonize(before, mask, bundle, reference, compute, seen)
+        others = zip(given.others, given.others_seen, strict=True) if isdefined(given.others) else ()
+        telling = [load(brain)[1] * (load(part)[1] > 0) for brain, part in others]
+        harmonized = harmonize(before, mask, bundle, reference, compute, seen, telling)
         if given.noise == "match":
             quiet, noise = match_noise(harmonized.image, mask, reference.noise, seen=seen)
             harmonized = replace(harmonized, image=quiet)
@@ -110,7 +116,12 @@ class Harmonize(Interface):
             target = reference.fwhm if given.target_fwhm == OF_REFERENCE else float(given.target_fwhm)
             result, done = smoothed_to(harmonized.image, mask, target)
             smoothing = done.record()
+        curve = {}
+        if harmonized.curve is not None:
+            np.save(folder / "curve.npy", harmonized.curve)
+            curve = {"curve": str(folder / "curve.npy")}
         return {
+            **curve,
             "out_file": save(folder / "harmonized.nii", result, image),
             "uncertainty": save(folder / "uncertainty.nii", harmonized.uncertainty, image),
             "info": {

@@ -155,6 +155,23 @@ def seen_there(
     return inside & ~(apply(lesion.astype(np.float32), image, template.brain, forward, "linear") > TOUCHED)
 
 
+def correlation_there(
+    brain: np.ndarray, image: nib.Nifti1Image, template: Template, forward: Path, seen: np.ndarray
+) -> float:
+    """Pearson's correlation of a brain on the image's voxels, brought to the template, with the template's.
+
+    At every second voxel along each axis of `seen` (bool, in template space): within 0.001 of all of them.
+    """
+    from imunity_bids.image.ants_bridge import apply
+    from imunity_bids.metrics.similarity import correlation
+
+    every_second = (slice(None, None, 2),) * 3
+    coarse = template.brain.slicer[every_second]
+    both = (seen & template.mask)[every_second]
+    moved = apply(brain, image, coarse, forward, "linear")
+    return correlation(moved[both], np.asarray(coarse.dataobj)[both])
+
+
 class _RegisterInputs(Inputs):
     in_file = File(exists=True, mandatory=True, desc="conformed image")
     mask = File(exists=True, mandatory=True)
@@ -183,7 +200,6 @@ class Register(Interface):
         """See `image.ants_bridge` and `image.template`."""
         from imunity_bids.image.ants_bridge import apply, register
         from imunity_bids.image.template import load_template
-        from imunity_bids.metrics.similarity import correlation
 
         template = load_template(self.inputs.template)
         image, data = load(self.inputs.in_file)
@@ -193,10 +209,6 @@ class Register(Interface):
         forward, backward = register(brain, template.brain, self.inputs.kind, self.inputs.seed, folder, lesion)
         inside = apply(mask.astype(np.float32), image, template.brain, forward, "linear") > 0.5
         seen = seen_there(inside, lesion, image, template, forward)
-        every_second = (slice(None, None, 2),) * 3  # voxel: enough for a correlation
-        coarse = template.brain.slicer[every_second]
-        moved = apply(data * mask, image, coarse, forward, "linear")
-        both = (seen & template.mask)[every_second]
         overlap = template.overlap(inside)
         out_file = save(folder / "template_mask.nii", inside.astype(np.uint8), template.brain)
         return {
@@ -206,7 +218,7 @@ class Register(Interface):
             "backward": str(backward),
             "overlap": overlap,
             "info": {
-                "template_correlation": correlation(moved[both], np.asarray(coarse.dataobj)[both]),
+                "template_correlation": correlation_there(data * mask, image, template, forward, seen),
                 "template_dice": overlap,
             },
         }

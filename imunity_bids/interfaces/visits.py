@@ -10,7 +10,7 @@ import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, OutputMultiPath, TraitedSpec, traits
 
 from imunity_bids.interfaces.base import Inputs, Interface, load, save, seen_of
-from imunity_bids.interfaces.preprocess import TOUCHED, seen_there
+from imunity_bids.interfaces.preprocess import TOUCHED, correlation_there, seen_there
 
 
 class _MidSpaceInputs(Inputs):
@@ -92,10 +92,9 @@ class PlaceVisit(Interface):
 
     def work(self, folder: Path) -> dict[str, Any]:
         """The motion and the affine are one transform: the scan is resampled once."""
-        from imunity_bids.image.ants_bridge import apply, read_motion, write_motion
+        from imunity_bids.image.ants_bridge import read_motion, write_motion
         from imunity_bids.image.mid_space import moved
         from imunity_bids.image.template import load_template
-        from imunity_bids.metrics.similarity import correlation
 
         given, template = self.inputs, load_template(self.inputs.template)
         image, data = load(given.in_file)
@@ -109,8 +108,7 @@ class PlaceVisit(Interface):
         native = moved(shared.astype(np.float32), middle, image, np.linalg.inv(motion), folder, "linear") > 0.5
         inside = load(given.template_mask)[1] > 0
         native_seen, seen = native & ~lesion, seen_there(inside, lesion, image, template, forward)
-        brain = apply(data * native, image, template.brain, forward, "linear")
-        both, overlap = seen & template.mask, template.overlap(inside)
+        overlap = template.overlap(inside)
         return {
             "native_mask": save(folder / "native_mask.nii", native.astype(np.uint8), image),
             "native_seen": save(folder / "native_seen.nii", native_seen.astype(np.uint8), image),
@@ -120,7 +118,7 @@ class PlaceVisit(Interface):
             "backward": str(backward),
             "overlap": overlap,
             "info": {
-                "template_correlation": correlation(brain[both], np.asarray(template.brain.dataobj)[both]),
+                "template_correlation": correlation_there(data * native, image, template, forward, seen),
                 "template_dice": overlap,
                 "brain_volume_ml": _volume_ml(native, image),
             },

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from imunity_bids.errors import Usage
 
@@ -30,6 +31,13 @@ def resolve_device(name: str) -> str:
             there = f"there are {count}" if count else "torch finds no GPU"
             raise Usage(f"--device {name}: {there}; name another, or auto or cpu")
     return name
+
+
+def moved(values: Tensor, device: str | torch.device) -> Tensor:
+    """On the device; to a GPU through pinned memory, so that the copy does not wait for what is computed there."""
+    if torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def on_gpu_or_cpu(work: Callable[[str], T], device: str) -> T:

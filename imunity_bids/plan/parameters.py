@@ -40,8 +40,12 @@ def parameters(
     image: T1w,
     image_sha256: str,
     reference: ReferenceRequest,
+    spaces: dict[str, str],
 ) -> dict[str, Any]:
-    """All that decides a harmonized image, but the precision that the models ran in."""
+    """All that decides a harmonized image, but the precision that the models ran in.
+
+    `spaces` are those that are written besides the models', with hashes of their templates.
+    """
     return {
         "image": image_sha256,
         "masks": mask_hashes(image),
@@ -52,7 +56,7 @@ def parameters(
         "slices": settings.reference_slices,
         "noise": settings.noise,
         "target_fwhm": settings.target_fwhm,
-        "spaces": sorted(settings.output_spaces),
+        "spaces": spaces,
         "bias_field": settings.save_bias_field,
     }
 

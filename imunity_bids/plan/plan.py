@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from imunity_bids.bids.inputs import Dataset, T1w, check_dataset, find_t1w
 from imunity_bids.bids.links import derivative_folders, reference_folder
 from imunity_bids.bids.outputs import sidecar_of
 from imunity_bids.bids.products import HARMONIZED, Products
+from imunity_bids.bids.scanners import seen_alike
+from imunity_bids.bids.spaces import OutputSpace, spaces_besides
 from imunity_bids.hashes import sha256
-from imunity_bids.image.template import load_template
+from imunity_bids.image.template import grid_of, load_template
 from imunity_bids.models.card import find_bundle, read_card, reference_hashes
 from imunity_bids.plan.parameters import parameters, parameters_hash, precision_serves, preprocessing
 from imunity_bids.plan.requests import ReferenceRequest, mask_hashes, resolve_references
@@ -38,17 +40,33 @@ class Plan:
     card: dict
     space: str  # label of the template for `space-`
     preprocessing: dict[str, Any]  # what decides the white-striped brain
+    spaces: tuple[OutputSpace, ...] = ()  # where harmonized images are wanted besides
+    space_hashes: dict[str, str] = field(default_factory=dict)  # of the templates of these spaces
     together: tuple[T1w, ...] = ()  # scans that share mask and affine with the others of their person
 
     def parameters(self, image: T1w, image_sha256: str, reference: ReferenceRequest) -> dict[str, Any]:
         """All that decides a harmonized image."""
-        known = parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference)
+        spaces = {str(space): self.space_hashes.get(space.template, "") for space in self.spaces}
+        known = parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference, spaces)
         visits = [{"image": sha256(visit.path), "masks": mask_hashes(visit)} for visit in self.visits(image)]
-        return known | ({"visits": visits} if visits else {})
+        alike = [visit.stem for visit in self.alike(image)]
+        return known | ({"visits": visits} if visits else {}) | ({"alike": alike} if alike else {})
 
     def visits(self, image: T1w) -> tuple[T1w, ...]:
         """All scans, itself among them, with which it shares mask and affine; none without `--longitudinal`."""
         return tuple(visit for visit in self.together if visit.subject == image.subject)
+
+    def alike(self, image: T1w) -> tuple[T1w, ...]:
+        """Those of its `visits` that the same scanner made by the same protocol, without itself: they share a curve.
+
+        What a generator paints has none to share.
+        """
+        if self.card["architecture"]["kind"] != "curves":
+            return ()
+        visits = {visit.stem: visit for visit in self.visits(image)}
+        groups = seen_alike(self.settings.bids_dir, visits)
+        own = next((group for group in groups if image.stem in group), [])
+        return tuple(visits[stem] for stem in own if stem != image.stem)
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""
@@ -59,18 +77,13 @@ class Plan:
         """Of all references."""
         return [self.description(reference) for reference in self.references]
 
-    @property
-    def native(self) -> bool:
-        """True where harmonized images are wanted on the scan's own voxels, too."""
-        return "T1w" in self.settings.output_spaces
-
     def products(self, image: T1w) -> Products:
         """Paths of all that is made of an image."""
         return Products(self.settings.output_dir, image, self.space)
 
     def promised(self, image: T1w) -> list[Path]:
         """All files that must be there once an image is done."""
-        return self.products(image).files(self.descriptions, self.native, self.settings.save_bias_field)
+        return self.products(image).files(self.descriptions, self.spaces, self.settings.save_bias_field)
 
     def harmonized(self, image: T1w, reference: ReferenceRequest) -> Path:
         """Path of the harmonized image in template space."""
@@ -89,9 +102,20 @@ def make_plan(settings: Settings) -> Plan:
     of_references = _dataset_of_references(settings) or dataset
     references = tuple(resolve_references(settings, reference_hashes(bundle, card), of_references))
     decided = preprocessing(settings, template)
-    plan = Plan(settings, (), (), references, bundle, card, template.label, decided, _together(settings, images))
+    spaces = spaces_besides(settings.output_spaces, settings.template)
+    hashes = _space_hashes(spaces)
+    together = _together(settings, images)
+    plan = Plan(settings, (), (), references, bundle, card, template.label, decided, spaces, hashes, together)
     done = tuple(image for image in images if not settings.force and is_done(plan, image))
     return replace(plan, images=tuple(image for image in images if image not in done), done=done)
+
+
+def _space_hashes(spaces: tuple[OutputSpace, ...]) -> dict[str, str]:
+    """Of the templates of the spaces by their names; a template or grid that is not there is told now."""
+    templates = [space for space in spaces if not space.own]
+    for space in templates:
+        grid_of(space)
+    return {space.template: load_template(space.template).sha256 for space in templates}
 
 
 def _together(settings: Settings, images: list[T1w]) -> tuple[T1w, ...]:
@@ -130,7 +154,7 @@ def is_done(plan: Plan, image: T1w) -> bool:
     products = plan.products(image)
     if not all(
         path.is_file()
-        for path in (image.path, *products.files(plan.descriptions, plan.native, plan.settings.save_bias_field))
+        for path in (image.path, *products.files(plan.descriptions, plan.spaces, plan.settings.save_bias_field))
     ):
         return False
     try:

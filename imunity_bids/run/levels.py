@@ -17,13 +17,14 @@ from imunity_bids.bids.sidecars import BIDSIGNORE, dataset_links, write_dataset_
 from imunity_bids.bids.tables import write_scans_table
 from imunity_bids.errors import OK, SOME_FAILED, InputMissing
 from imunity_bids.plan.crash import Failure
-from imunity_bids.plan.plan import Plan, make_plan
+from imunity_bids.plan.plan import Plan, is_done, make_plan
 from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports.methods import citation
 from imunity_bids.run.failures import exit_code, gather_failures, set_unreadable_aside
 from imunity_bids.run.folders import check_folders, make_output
 from imunity_bids.run.manifest import write_manifest
 from imunity_bids.run.scratch import scratch_folder
+from imunity_bids.run.turns import turn
 from imunity_bids.settings import Settings
 
 if TYPE_CHECKING:
@@ -147,17 +148,23 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
     plan, failures = set_unreadable_aside(plan)
     with Progress(len(plan.images)) as progress:
         for images, left in _groups(plan.images, size):
-            group = replace(plan, images=images)
-            workflow = init_participants_wf(group)
-            if settings.write_graph:
-                _draw(workflow, settings.logs / "workflow.dot")
-            execute(workflow, group.settings, progress)
-            failures += gather_failures(group)
-            if not keep:
-                shutil.rmtree(settings.scratch / workflow.name, ignore_errors=True)
+            with turn(settings.output_dir, (image.subject for image in images)) as waited:
+                group = replace(plan, images=_still_to_do(plan, images) if waited else images)
+                workflow = init_participants_wf(group)
+                if settings.write_graph:
+                    _draw(workflow, settings.logs / "workflow.dot")
+                execute(workflow, group.settings, progress)
+                failures += gather_failures(group)
+                if not keep:
+                    shutil.rmtree(settings.scratch / workflow.name, ignore_errors=True)
             if failures and settings.stop_on_first_crash:
                 return failures, left
     return failures, 0
+
+
+def _still_to_do(plan: Plan, images: tuple[T1w, ...]) -> tuple[T1w, ...]:
+    """Without what another run has done meanwhile in the same way."""
+    return tuple(image for image in images if plan.settings.force or not is_done(plan, image))
 
 
 def _groups(images: tuple[T1w, ...], size: int) -> Iterator[tuple[tuple[T1w, ...], int]]:

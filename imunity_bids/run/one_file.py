@@ -192,8 +192,8 @@ def _made(plan: Plan, one: OneScan) -> HarmonizedScan:
     sidecar = json.loads(one.told(sidecar_of(path).read_text(encoding="utf-8")))
     sidecar["Sources"] = [file.absolute().as_uri() for file in one.files]
     uncertainty = _in_memory(products.uncertainty(description))
-    if plan.native:
-        path = products.native_harmonized(description)
+    for space in plan.spaces:  # one at most
+        path = products.harmonized_in(space, description)
         sidecar.pop("Resolution")
         sidecar["SpatialReference"] = one.uri
     return HarmonizedScan(_in_memory(path), sidecar, uncertainty)

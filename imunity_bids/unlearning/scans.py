@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imunity_bids.bids.outputs import brought_elsewhere
 from imunity_bids.bids.participants import read_participants
 from imunity_bids.errors import DataUnusable, InputMissing
 
@@ -90,13 +91,19 @@ def find_scans(folders: list[Path], description: str | None = None) -> list[Scan
     found = []
     for folder in folders:
         tried = [description] if description else ["harmonized", "preproc"]
-        paths = next(filter(None, (sorted(folder.glob(f"**/*_space-*_desc-{d}_T1w.nii.gz")) for d in tried)), [])
+        paths = next(filter(None, (_images(folder, one) for one in tried)), [])
         if not paths:
             raise InputMissing(f"{folder} holds no *_space-*_desc-{' or -'.join(tried)}_T1w.nii.gz")
         rows = read_participants(folder)
         names = [path.name.split("_")[0] for path in paths]
         found += [Scan(p, name, folder.name, rows.get(name, {})) for p, name in zip(paths, names, strict=True)]
     return found
+
+
+def _images(folder: Path, description: str) -> list[Path]:
+    """In the models' space; other spaces show the same brains."""
+    paths = sorted(folder.glob(f"**/*_space-*_desc-{description}_T1w.nii.gz"))
+    return [path for path in paths if not brought_elsewhere(path)]
 
 
 def load_scan(path: Path, spacing_mm: float) -> tuple[Tensor, Grid]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nipype import Node
+from nipype import Node, Workflow
+from nipype.interfaces.utility import Merge
 
 from imunity_bids import version
 from imunity_bids.settings import Settings
@@ -44,6 +45,14 @@ def make_node(interface: object, name: str, settings: Settings, mem_gb: float, d
     node.inputs.threads = settings.omp_nthreads
     node.inputs.depends_on = f"{version()} {depends_on}"
     return node
+
+
+def merged(workflow: Workflow, sources: Sequence[tuple[Node | Workflow, str]], name: str) -> Node:
+    """The outputs of several nodes as one list, in their order: the output `out` of the node."""
+    merge = Node(Merge(len(sources)), name=name)
+    for number, (source, output) in enumerate(sources, start=1):
+        workflow.connect(source, output, merge, f"in{number}")
+    return merge
 
 
 def node_name(text: str) -> str:

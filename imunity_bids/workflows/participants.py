@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from nipype import Node, Workflow
-from nipype.interfaces.utility import Merge
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.metadata import Metadata, about
@@ -17,8 +16,9 @@ from imunity_bids.plan.crash import crash_file, reference_crash_file
 from imunity_bids.plan.parameters import model
 from imunity_bids.plan.plan import Plan
 from imunity_bids.plan.requests import ReferenceRequest
-from imunity_bids.workflows.nodes import make_node, node_name, step_gb, volume_gb
+from imunity_bids.workflows.nodes import make_node, merged, node_name, step_gb, volume_gb
 from imunity_bids.workflows.preprocess import init_preprocess_wf, preprocessing_text
+from imunity_bids.workflows.spaces import connect_in_space, init_bridges, init_in_space, spaces_text
 from imunity_bids.workflows.visits import add_visits
 
 
@@ -47,90 +47,118 @@ def init_participants_wf(plan: Plan) -> Workflow:
         return together[image.path]
 
     encoded = {r.label: _reference(plan, r, workflow, preprocess) for r in plan.references if r.images}
+    bridges = init_bridges(plan)
     for image in plan.images:
         own = preprocess_with_visits if plan.visits(image) else preprocess
-        _add_image(plan, image, workflow, own(image), encoded)
+        alike = [preprocess_with_visits(visit) for visit in plan.alike(image)]
+        _add_image(plan, image, workflow, own(image), alike, encoded, bridges)
     return workflow
 
 
 def _add_image(
-    plan: Plan, image: T1w, workflow: Workflow, preprocess: Workflow, encoded: dict[str, Node | str]
+    plan: Plan,
+    image: T1w,
+    workflow: Workflow,
+    preprocess: Workflow,
+    alike: list[Workflow],
+    encoded: dict[str, Node | str],
+    bridges: dict[str, Node],
 ) -> None:
-    """Write what is preprocessed; for every reference harmonize and write."""
+    """Write what is preprocessed; for every reference harmonize and write, in all spaces.
+
+    `alike` are those of the scans that the image shares its curve with.
+    """
     settings, size = plan.settings, volume_gb(image.path)
     name, common = node_name(image.stem), _common(plan, image)
-    fingerprint = sha256(image.path)
-    scan = about(image, Metadata(settings.bids_dir).of(image.stem))
     write = make_node(
         WritePreprocessed(**common, descriptions=plan.descriptions), f"write_{name}", settings, step_gb("write", size)
     )
-    for output, target in (
-        ("conformed", "native_image"),
-        ("native_mask", "native_mask"),
-        ("native_t1w", "native_t1w"),
-        ("template_mask", "template_mask"),
-        ("template_seen", "template_seen"),
-        ("striped", "template_t1w"),
-        ("forward", "forward"),
-        ("backward", "backward"),
-        ("brain_info", "brain"),
-        ("bias_info", "bias"),
-        ("stripe_info", "stripe"),
-        *([("field", "field")] if settings.save_bias_field else []),
-    ):
-        workflow.connect(preprocess, f"outputs.{output}", write, target)
+    _connect(workflow, preprocess, write, _PREPROCESSED)
+    if settings.save_bias_field:
+        _connect(workflow, preprocess, write, (("field", "field"),))
+    others = {
+        target: merged(workflow, [(part, f"outputs.{output}") for part in alike], f"merge_{target}_{name}")
+        for output, target in (("striped", "others"), ("template_seen", "others_seen"))
+        if alike
+    }
     for reference in plan.references:
-        label = node_name(reference.label)
-        harmonize = make_node(
-            Harmonize(
-                model=str(plan.bundle),
-                device=settings.device,
-                use_gpu=settings.device.startswith("cuda"),
-                batch_size=settings.batch_size,
-                precision=settings.precision,
-                noise=settings.noise,
-                target_fwhm=settings.target_fwhm,
-                crash_file=common["crash_file"],
-            ),
-            f"harmonize_{name}_to_{label}",
-            settings,
-            step_gb("harmonize", size),
-            depends_on=digest(model(plan.card)),
-        )
-        finish = make_node(
-            WriteHarmonized(
-                **common,
-                scan=scan,
-                description=plan.description(reference),
-                native_space=plan.native,
-                provenance=_provenance(plan, image, fingerprint, reference),
-                parameters=plan.parameters(image, fingerprint, reference),
-            ),
-            f"finish_{name}_to_{label}",
-            settings,
-            step_gb("finish", size),
-        )
+        to = f"{name}_to_{node_name(reference.label)}"
+        harmonize, finish = _harmonize(plan, to, common, size), _finish(plan, image, reference, to, common, size)
         _give_reference(workflow, encoded.get(reference.label), reference, harmonize)
-        for output, node, target in (
-            ("striped", harmonize, "in_file"),
-            ("template_mask", harmonize, "mask"),
-            ("template_seen", harmonize, "seen"),
-            ("conformed", finish, "native_image"),
-            ("native_mask", finish, "native_mask"),
-            ("template_mask", finish, "template_mask"),
-            ("template_seen", finish, "template_seen"),
-            ("striped", finish, "template_t1w"),
-            ("backward", finish, "backward"),
-            ("conform_info", finish, "conform"),
-            ("brain_info", finish, "brain"),
-            ("bias_info", finish, "bias"),
-            ("registration_info", finish, "registration"),
-            ("stripe_info", finish, "stripe"),
-        ):
-            workflow.connect(preprocess, f"outputs.{output}", node, target)
+        _connect(workflow, preprocess, harmonize, _STRIPED)
+        _connect(workflow, preprocess, finish, _ABOUT)
+        for target, merge in others.items():
+            workflow.connect(merge, "out", harmonize, target)
         for output, target in (("out_file", "harmonized"), ("uncertainty", "uncertainty"), ("info", "info")):
             workflow.connect(harmonize, output, finish, target)
-        workflow.connect(write, "done", finish, "waited_for")
+        written = [(write, "done")]
+        for space in plan.spaces:
+            node = init_in_space(plan, space, to, common, plan.description(reference), size)
+            connect_in_space(workflow, preprocess, harmonize, bridges.get(space.template), node)
+            workflow.connect(write, "done", node, "waited_for")
+            written.append((node, "done"))
+        workflow.connect(merged(workflow, written, f"written_{to}"), "out", finish, "waited_for")
+
+
+_PREPROCESSED = (
+    ("native_mask", "native_mask"),
+    ("native_t1w", "native_t1w"),
+    ("template_mask", "template_mask"),
+    ("template_seen", "template_seen"),
+    ("striped", "template_t1w"),
+    ("forward", "forward"),
+    ("backward", "backward"),
+    ("brain_info", "brain"),
+    ("bias_info", "bias"),
+    ("stripe_info", "stripe"),
+)
+_STRIPED = (("striped", "in_file"), ("template_mask", "mask"), ("template_seen", "seen"))
+_ABOUT = (
+    ("template_mask", "template_mask"),
+    ("template_seen", "template_seen"),
+    ("striped", "template_t1w"),
+    ("conform_info", "conform"),
+    ("brain_info", "brain"),
+    ("bias_info", "bias"),
+    ("registration_info", "registration"),
+    ("stripe_info", "stripe"),
+)
+
+
+def _connect(workflow: Workflow, preprocess: Workflow, node: Node, names: tuple[tuple[str, str], ...]) -> None:
+    """Outputs of the preprocessing to inputs of a node."""
+    for output, target in names:
+        workflow.connect(preprocess, f"outputs.{output}", node, target)
+
+
+def _harmonize(plan: Plan, name: str, common: dict[str, Any], size: float) -> Node:
+    settings = plan.settings
+    models = Harmonize(
+        model=str(plan.bundle),
+        device=settings.device,
+        use_gpu=settings.device.startswith("cuda"),
+        batch_size=settings.batch_size or 0,
+        precision=settings.precision,
+        noise=settings.noise,
+        target_fwhm=settings.target_fwhm,
+        crash_file=common["crash_file"],
+    )
+    weights = digest(model(plan.card))
+    return make_node(models, f"harmonize_{name}", settings, step_gb("harmonize", size), depends_on=weights)
+
+
+def _finish(
+    plan: Plan, image: T1w, reference: ReferenceRequest, name: str, common: dict[str, Any], size: float
+) -> Node:
+    fingerprint = sha256(image.path)
+    write = WriteHarmonized(
+        **common,
+        scan=about(image, Metadata(plan.settings.bids_dir).of(image.stem)),
+        description=plan.description(reference),
+        provenance=_provenance(plan, image, fingerprint, reference),
+        parameters=plan.parameters(image, fingerprint, reference),
+    )
+    return make_node(write, f"finish_{name}", plan.settings, step_gb("finish", size))
 
 
 def _common(plan: Plan, image: T1w) -> dict[str, Any]:
@@ -181,15 +209,13 @@ def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, prep
         depends_on=digest(model(plan.card)),
     )
     for output, target in (("outputs.striped", "in_files"), ("outputs.template_seen", "masks")):
-        merge = Node(Merge(len(reference.images)), name=f"merge_{target}_{node_name(reference.label)}")
-        for index, image in enumerate(reference.images, start=1):
-            workflow.connect(preprocess(image), output, merge, f"in{index}")
-        workflow.connect(merge, "out", encode, target)
+        every = [(preprocess(image), output) for image in reference.images]
+        workflow.connect(merged(workflow, every, f"merge_{target}_{node_name(reference.label)}"), "out", encode, target)
     return encode
 
 
 def _provenance(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRequest) -> dict[str, Any]:
-    hashes, visits = plan.card["sha256"], plan.visits(image)
+    hashes, visits, alike = plan.card["sha256"], plan.visits(image), plan.alike(image)
     return {
         "Bundle": {
             "Name": plan.card["name"],
@@ -205,6 +231,7 @@ def _provenance(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRe
         "Template": plan.settings.template,
         "Registration": plan.settings.registration,
         **({"SharedSpace": [visit.uri for visit in visits]} if visits else {}),
+        **({"SharedCurve": [visit.uri for visit in alike]} if alike else {}),
     }
 
 
@@ -221,6 +248,7 @@ def _models_text(plan: Plan) -> str:
         f"The models of the bundle {plan.card['name']} {plan.card['version']}, one per anatomical axis, gave each "
         f"image the contrast of the reference ({references}): {what} The results of the three axes were fused by the "
         f"voxelwise median (Cackowski et al. 2023).{_NOISE[plan.settings.noise]}{_smoothing_text(plan)}"
+        f"{spaces_text(plan)}"
     )
 
 

@@ -35,7 +35,8 @@ _DENOISING = {
 _N4 = "Intensity non-uniformity was corrected with N4 (Tustison et al. 2010)."
 _VISITS = (
     " All scans of a person went through one space midway between them (rigid registration to their mean; Reuter et "
-    "al. 2012) and share one brain mask and one transform from there to the template."
+    "al. 2012) and share one brain mask and one transform from there to the template; those of one scanner and "
+    "protocol share one intensity curve."
 )
 _FIELD = {
     "white-matter": (

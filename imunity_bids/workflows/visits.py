@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nipype import Node, Workflow
-from nipype.interfaces.utility import Merge
+from nipype import Workflow
 
 from imunity_bids.bids.scan import T1w
 from imunity_bids.interfaces.visits import FindMidSpace
 from imunity_bids.plan.crash import crash_file, person_crash_file
 from imunity_bids.plan.plan import Plan
 from imunity_bids.workflows.extraction import connect_head, init_extraction_wf
-from imunity_bids.workflows.nodes import make_node, node_name, visits_gb
+from imunity_bids.workflows.nodes import make_node, merged, node_name, visits_gb
 from imunity_bids.workflows.preprocess import init_preprocess_wf
 
 
@@ -40,10 +39,8 @@ def add_visits(plan: Plan, visits: tuple[T1w, ...], workflow: Workflow) -> dict[
         depends_on=plan.preprocessing["template_sha256"],
     )
     for output, target in (("conform.out_file", "in_files"), ("brain.out_file", "masks"), ("brain.seen", "seens")):
-        merge = Node(Merge(len(heads)), name=f"merge_{target}_{node_name(subject)}")
-        for index, head in enumerate(heads, start=1):
-            workflow.connect(head, output, merge, f"in{index}")
-        workflow.connect(merge, "out", meet, target)
+        every = [(head, output) for head in heads]
+        workflow.connect(merged(workflow, every, f"merge_{target}_{node_name(subject)}"), "out", meet, target)
     for index, (head, part) in enumerate(zip(heads, parts, strict=True)):
         connect_head(workflow, head, part, "head.")
         part.get_node("register").inputs.index = index

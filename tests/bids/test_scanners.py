@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from imunity_bids.bids.scanners import scanners
+from imunity_bids.bids.scanners import scanners, seen_alike
 
 
 def test_the_nearer_sidecar_wins_and_other_entities_do_not_count(tmp_path: Path) -> None:
@@ -29,3 +29,20 @@ def test_the_nearer_sidecar_wins_and_other_entities_do_not_count(tmp_path: Path)
 
 def test_without_sidecars_there_is_no_name(tmp_path: Path) -> None:
     assert scanners(tmp_path / "nowhere", ["sub-1"]) == {"sub-1": ""}
+
+
+def test_scans_of_one_scanner_and_protocol_are_grouped(tmp_path: Path) -> None:
+    """A model's name is needed: two scans of which nothing is known may be of two scanners."""
+    prisma = {"Manufacturer": "Siemens", "ManufacturersModelName": "Prisma", "EchoTime": 0.003}
+    for session, content in {
+        "1": prisma,
+        "2": {**prisma, "StationName": "MR2"},
+        "3": {**prisma, "EchoTime": 0.004},
+        "4": {"Manufacturer": "Siemens"},
+        "5": {"Manufacturer": "Siemens"},
+    }.items():
+        path = tmp_path / "sub-1" / f"ses-{session}" / "anat" / f"sub-1_ses-{session}_T1w.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    stems = [f"sub-1_ses-{session}" for session in "12345"]
+    assert seen_alike(tmp_path, stems) == [stems[:2], *([stem] for stem in stems[2:])]

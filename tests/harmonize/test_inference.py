@@ -72,7 +72,7 @@ def test_inference_does_to_a_volume_what_training_did_to_slices(
     code = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(2))
     known = torch.linspace(0.1, 0.9, 101)[None]
     own, wanted = one_scan(code[0], known), one_scan(code[1], known**1.2)
-    made, error = curves.harmonize_axis(smooth, trained, axis, own, wanted, Compute())
+    made, error, curve = curves.harmonize_axis(smooth, trained, axis, own, wanted, Compute())
 
     seen = np.ascontiguousarray(smooth[::2, ::2, ::2])
     slices = inference.to_slices(seen, axis)
@@ -90,6 +90,39 @@ def test_inference_does_to_a_volume_what_training_did_to_slices(
     np.testing.assert_allclose(made[::2, ::2, ::2][inside], wanted_made[inside], atol=2e-3)  # a table of 1025
     wanted_error = from_slices((result.log_error.exp() - 0.002).clamp(min=0)[..., :height, :width], axis)
     np.testing.assert_allclose(error[inside], wanted_error[inside], rtol=0.02, atol=1e-4)
+    np.testing.assert_array_equal(curves.apply_curve(curve, smooth), made)
+
+
+@pytest.fixture
+def painting(bundle: Bundle) -> Bundle:
+    """Generators of the paper's kind, whose contrast codes keep space."""
+    torch.manual_seed(0)
+    shape = PaperArchitecture(width=8, pooled_contrast=False)
+    return replace(bundle, generators={axis: PaperGenerator(shape).eval() for axis in AXES})
+
+
+class HalfPrecision(Compute):
+    """What runs on a GPU with `--precision bfloat16`, on the CPU."""
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("kind", ["curves", "paper"])
+def test_half_precision_is_near(
+    brain: tuple[np.ndarray, np.ndarray], bundle: Bundle, painting: Bundle, kind: str
+) -> None:
+    """bfloat16 has 8 bits of mantissa: 0.004 of a value, and a network of some layers that many times more."""
+    chosen = bundle if kind == "curves" else painting
+    reference = make_reference("one", "file", "", [brain], chosen, 3)
+    exact, half = (harmonize(*brain, chosen, reference, compute) for compute in (Compute(), HalfPrecision()))
+    assert half.image.dtype == half.uncertainty.dtype == np.float32
+    assert np.abs(half.image - exact.image).max() < 0.05
+    assert np.abs(half.uncertainty - exact.uncertainty).max() < 0.05
+
+
+def test_the_batch_suits_the_device() -> None:
+    assert (Compute("cpu").batch, Compute("cuda:1").batch, Compute("cuda", 5).batch) == (16, 64, 5)
 
 
 def test_fusion_is_the_median(rng: np.random.Generator) -> None:
@@ -108,12 +141,9 @@ def test_brains_of_any_size_and_none_at_all(bundle: Bundle, rng: np.random.Gener
 
 
 def test_the_papers_generators_paint_and_name_the_spread_of_the_axes(
-    bundle: Bundle, brain: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+    painting: Bundle, brain: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> None:
     """Codes that keep space come from brains of two sizes."""
-    torch.manual_seed(0)
-    shape = PaperArchitecture(width=8, pooled_contrast=False)
-    painting = replace(bundle, generators={axis: PaperGenerator(shape).eval() for axis in AXES})
     larger = rng.uniform(0.2, 0.8, (60, 70, 50)).astype(np.float32)
     brains = [brain, (larger, np.ones(larger.shape, bool))]
     reference = make_reference("two", "file", "", brains, painting, 3)
@@ -202,3 +232,15 @@ def test_a_lesion_does_not_tell_the_scans_contrast(bundle: Bundle, brain: tuple[
     np.testing.assert_array_equal(curved(0.05, rest)[rest], curved(0.95, rest)[rest])
     assert np.abs(curved(0.05, None) - curved(0.95, None))[rest].mean() > 0.01
     assert (curved(0.95, rest)[lesion] > curved(0.05, rest)[lesion]).all()
+
+
+def test_scans_of_one_scanner_get_one_curve(bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]) -> None:
+    """To the last digit, whichever is harmonized: what differs between them afterwards differed before."""
+    volume, mask = brain
+    grown = np.where(volume < 0.35, 0.8 * volume, volume)
+    reference = bundle.references["default"]
+    first = harmonize(volume, mask, bundle, reference, Compute(), others=[grown * mask])
+    second = harmonize(grown, mask, bundle, reference, Compute(), others=[volume * mask])
+    np.testing.assert_array_equal(first.curve, second.curve)
+    alone = [harmonize(one, mask, bundle, reference, Compute()).curve for one in (volume, grown)]
+    assert np.abs(alone[0] - alone[1]).max() > 0.01

@@ -71,7 +71,7 @@ def test_a_template_that_does_not_exist_is_code_66(home: Path) -> None:
 
 def test_a_download_that_fails_is_code_75(home: Path) -> None:
     answer = ask(home, "Far")
-    assert answer.startswith(f"{TryAgain.code} template Far is not in the cache and could not be downloaded")
+    assert answer.startswith(f"{TryAgain.code} template Far is not in the cache and could not be fetched")
     assert "TEMPLATEFLOW_HOME" in answer
     assert BUILT_IN in answer
 

@@ -17,7 +17,7 @@ import pytest
 from imunity_bids.cli.run import main
 from imunity_bids.simulation.demo import Scanner, scan, template_head
 
-SMALL = "Small"  # the built-in template at 3 mm: an eighth of the time, the same steps
+SMALL = "Small"  # the built-in template at 3 mm, on request at 6: an eighth of the time, the same steps
 HARMONIZED = f"_space-{SMALL}_res-1_desc-harmonized_T1w"
 STRIPPED = Scanner("S", (0.62, 0.95, 0.22, 0.0, 0.0, 0.0, 0.0), 0.2, (3.0, 3.0, 3.0), 0.0, 500.0)
 WHOLE = Scanner("W", (0.62, 0.95, 0.22, 0.05, 1.10, 0.45, 0.20), 0.2, (3.0, 3.0, 3.0), 0.02, 500.0)
@@ -33,7 +33,9 @@ def small_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = home / f"tpl-{SMALL}"
     folder.mkdir()
     load_mni152_template(resolution=3).to_filename(folder / f"tpl-{SMALL}_res-1_desc-brain_T1w.nii.gz")
-    load_mni152_brain_mask(resolution=3).to_filename(folder / f"tpl-{SMALL}_res-1_desc-brain_mask.nii.gz")
+    for index, mm in ((1, 3), (2, 6)):
+        mask = load_mni152_brain_mask(resolution=mm)
+        mask.to_filename(folder / f"tpl-{SMALL}_res-{index}_desc-brain_mask.nii.gz")
     forget_templateflow()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEMPLATEFLOW_HOME", str(home))

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from imunity_bids.cli.run import main
+from imunity_bids.run.turns import turn
 from tests.integration.conftest import HARMONIZED as STEM
 from tests.integration.conftest import SMALL, mounted
 
@@ -59,7 +60,7 @@ def test_the_dataset_is_read_only(dataset: Path) -> None:
 @pytest.fixture(scope="module")
 def results(dataset: Path, tmp_path_factory: pytest.TempPathFactory, imunity: Callable[..., int]) -> Path:
     out = tmp_path_factory.mktemp("résultats") / "out"
-    options = ["--output-spaces", "template", "T1w", "--reference", "default", "--nprocs", 2, "--omp-nthreads", 1]
+    options = ["--output-spaces", "T1w", "template:res-2", "--reference", "default", "--nprocs", 2, "--omp-nthreads", 1]
     assert imunity(dataset, out, *options, "--reference", "site:B", "--reference", "sub-01") == 0
     return out
 
@@ -73,6 +74,8 @@ def test_every_promised_file_is_there(results: Path) -> None:
             f"_space-{SMALL}_res-1_desc-brain_mask.nii.gz",
             f"_space-{SMALL}_res-1_desc-preproc_T1w.nii.gz",
             f"_space-{SMALL}_res-1_desc-uncertainty_T1w.nii.gz",
+            f"_space-{SMALL}_res-2_desc-brain_mask.nii.gz",
+            f"_space-{SMALL}_res-2_desc-harmonized+B_T1w.nii.gz",
             HARMONIZED,
             HARMONIZED.replace("harmonized", "harmonized+B"),
             HARMONIZED.replace("harmonized", "harmonized+sub01"),
@@ -175,7 +178,7 @@ def test_the_report_stands_alone(results: Path) -> None:
 
 
 def test_what_is_done_is_not_done_again(results: Path, dataset: Path, imunity: Callable[..., int]) -> None:
-    options = ["--output-spaces", "template", "T1w", "--reference", "default"]
+    options = ["--output-spaces", "T1w", "template:res-2", "--reference", "default"]
     before = {p: p.stat().st_mtime_ns for p in results.glob("sub-*/**/*.nii.gz")}
     assert imunity(dataset, results, *options, "--reference", "site:B", "--reference", "sub-01") == 0
     assert before == {p: p.stat().st_mtime_ns for p in results.glob("sub-*/**/*.nii.gz")}
@@ -220,7 +223,9 @@ def test_killed_and_run_again_gives_the_same_images(
 
 
 def files(out: Path) -> list[str]:
-    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and "logs" not in p.parts)
+    """But logs and locks."""
+    found = (p for p in out.rglob("*") if p.is_file() and not {"logs", "at_work"} & set(p.parts))
+    return sorted(p.relative_to(out).as_posix() for p in found)
 
 
 @pytest.mark.parametrize("labels", [("01", "02"), ("02", "02")], ids=["each his own", "both the same"])
@@ -234,6 +239,22 @@ def test_parallel_jobs_on_one_output(
     expected = {name: content for name, content in digests(whole[0]).items() if not name.startswith(left_out)}
     assert digests(tmp_path) == expected
     assert files(tmp_path) == [name for name in files(whole[0]) if not name.startswith(left_out)]
+
+
+def test_a_run_waits_for_another_at_work_on_its_participant(
+    dataset: Path, tmp_path: Path, command: Callable[..., list[str]]
+) -> None:
+    """Or with other options the files of one would stand beside those of the other, and one of them count as done."""
+    with turn(tmp_path, ["02"]):
+        job = subprocess.Popen(
+            command(dataset, tmp_path, "--participant-label", "02"), stderr=subprocess.PIPE, text=True
+        )
+        said = next((line for line in job.stderr if "waiting" in line or "image 1 of 1 done" in line), "")
+        assert "another run is at work on sub-02" in said
+        assert not list(tmp_path.glob("sub-*"))
+    job.communicate()
+    assert job.returncode == 0
+    assert list(tmp_path.glob("sub-02/**/*_desc-harmonized_T1w.nii.gz"))
 
 
 def test_a_full_disk_is_code_74(dataset: Path, tmp_path: Path, command: Callable[..., list[str]]) -> None:

@@ -10,102 +10,14 @@ import numpy as np
 import pytest
 
 from imunity_bids.bids import outputs
-from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import sidecar_of
 from imunity_bids.bids.products import Products
 from imunity_bids.errors import DataUnusable
 from imunity_bids.image.template import Template
-from imunity_bids.interfaces import derivatives, harmonize, preprocess
+from imunity_bids.interfaces import harmonize, preprocess
 from imunity_bids.plan.crash import read_crash
 from imunity_bids.qc.measures import MEASURES
-
-
-@pytest.fixture
-def template(coarse_template: Template) -> Template:
-    return coarse_template
-
-
-@pytest.fixture(autouse=True)
-def tiny_template(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imunity_bids.image.template.load_template", lambda name: template)
-
-
-@pytest.fixture
-def files(tmp_path: Path, template: Template) -> dict[str, str]:
-    """A scan that is the template, as every step leaves it, and the identity."""
-    import ants
-
-    affine, data = template.brain.affine, np.asarray(template.brain.dataobj, dtype=np.float32)
-    data = 0.7 * data / np.percentile(data[template.mask], 90)
-    volumes = {"image": data, "mask": template.mask.astype(np.uint8), "uncertainty": 0.02 * template.mask}
-    paths = {}
-    for name, volume in volumes.items():
-        paths[name] = str(tmp_path / f"{name}.nii")
-        nib.Nifti1Image(volume.astype(np.uint8 if name == "mask" else np.float32), affine).to_filename(paths[name])
-    raw = tmp_path / "bids" / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
-    raw.parent.mkdir(parents=True)
-    nib.Nifti1Image(data, affine).to_filename(raw)
-    paths |= {"raw": str(raw), "transform": str(tmp_path / "identity.mat")}
-    ants.write_transform(ants.create_ants_transform("AffineTransform", dimension=3), paths["transform"])
-    return paths
-
-
-@pytest.fixture
-def products(tmp_path: Path, files: dict[str, str]) -> Products:
-    return Products(tmp_path / "out", T1w.from_path(Path(files["raw"]), tmp_path / "bids"), "tiny")
-
-
-def common(files: dict[str, str], products: Products) -> dict[str, str]:
-    return {
-        "source": files["raw"], "bids_dir": str(products.source.bids_dir), "output_dir": str(products.out),
-        "template": "tiny", "native_image": files["image"], "native_mask": files["mask"],
-        "template_mask": files["mask"], "template_seen": files["mask"], "backward": files["transform"],
-    }  # fmt: skip
-
-
-STRIPE = {
-    "peak": 1.0, "width": 0.1, "scale": 0.7, "zero": 0.0, "from_template": False, "clipped": 0.001,
-    "core_level": 0.99, "agrees": True,
-}  # fmt: skip
-
-
-def write_preprocessed(files: dict[str, str], products: Products, *descriptions: str) -> derivatives.WritePreprocessed:
-    return derivatives.WritePreprocessed(
-        **common(files, products), native_t1w=files["image"], template_t1w=files["image"], forward=files["transform"],
-        brain={"method": "network", "stripped": False}, bias={"method": "N4"}, stripe=STRIPE,
-        descriptions=list(descriptions),
-    )  # fmt: skip
-
-
-def write_harmonized(
-    files: dict[str, str], products: Products, native: bool = True, agent: str = ""
-) -> derivatives.WriteHarmonized:
-    fidelity = {
-        "gradient_correlation": 0.99, "ssim_with_input": 0.98, "contrast_before": 0.3, "contrast_after": 0.3,
-        "histogram_distance_before": 0.03, "histogram_distance_after": 0.01, "histogram_distance_change": -0.02,
-        "mean_uncertainty": 0.02, "curve_change": 0.04, "noise_reference": 0.01,
-        "noise_before": 0.02, "noise_after": 0.011,
-    }  # fmt: skip
-    compute = {"device": "cuda", "precision": "bfloat16+float32", "fallbacks": ["out of GPU memory: ran on the CPU"]}
-    brain = {"brain_volume_ml": 1400.0, "mask_border_share": 0.0, "mask_stray_share": 0.0, "mask_unsure_share": 0.1}
-    return derivatives.WriteHarmonized(
-        **common(files, products), template_t1w=files["image"], harmonized=files["image"],
-        uncertainty=files["uncertainty"],
-        scan={"Suffix": "T1w", "AcquisitionType": "3D", "ContrastAgent": agent},
-        description="harmonized", native_space=native, conform={"fixes": [], "voxel_mm": [1.0, 1.0, 1.0]},
-        bias={"method": "N4", "measures": {"inu_range": 0.2, "inu_med": 1.0}},
-        brain={"method": "network", "measures": brain, "stripped": False},
-        registration={"template_correlation": 0.9, "template_dice": 0.99}, stripe=STRIPE,
-        info={
-            "fidelity": fidelity, "compute": compute, "quantiles": [0.0, 1.0], "smoothing": {},
-            "reference": {"label": "A", "type": "site", "sha256": "aa"},
-        },
-        provenance={
-            "Bundle": {"Architecture": {"kind": "curves"}}, "Seed": 1,
-            "ReferenceScans": [{"Scan": "bids:raw:sub-2/anat/sub-2_T1w.nii.gz", "SHA256": "bb"}],
-        },
-        parameters={"image": "cc"}, waited_for=[],
-    )  # fmt: skip
+from tests.interfaces.writing import write_harmonized, write_preprocessed
 
 
 def test_everything_is_written_and_the_mark_last(
@@ -116,7 +28,7 @@ def test_everything_is_written_and_the_mark_last(
     monkeypatch.setattr(outputs, "write_atomically", lambda path, fill: (order.append(path), write(path, fill))[1])
     write_preprocessed(files, products, "harmonized").work(tmp_path)
     write_harmonized(files, products).work(tmp_path)
-    promised = products.files(["harmonized"], native=True)
+    promised = products.files(["harmonized"])
     assert {path for path in promised if not path.is_file()} == set()
     assert order[-1] == sidecar_of(products.harmonized("harmonized"))
     sidecar = json.loads(order[-1].read_text())
@@ -163,17 +75,6 @@ def test_a_redo_that_is_stopped_leaves_no_mark(
             made.work(tmp_path)
         assert not mark.exists()
         assert products.harmonized("harmonized").exists()
-
-
-def test_a_native_image_of_an_earlier_run_does_not_stay(
-    files: dict[str, str], products: Products, tmp_path: Path
-) -> None:
-    write_preprocessed(files, products, "harmonized").work(tmp_path)
-    write_harmonized(files, products, native=True).work(tmp_path)
-    assert products.native_harmonized("harmonized").exists()
-    write_preprocessed(files, products, "harmonized").work(tmp_path)
-    write_harmonized(files, products, native=False).work(tmp_path)
-    assert not products.native_harmonized("harmonized").exists()
 
 
 def test_an_image_of_another_reference_is_named_and_kept(
@@ -236,8 +137,8 @@ def test_a_field_is_written_where_it_was_asked_for_and_an_old_one_goes(
     step.work(tmp_path)
     fields = json.loads(sidecar_of(products.field).read_text())
     assert fields["BiasFieldCorrection"] == "N4"
-    assert products.field.is_file() and products.field in products.files(["harmonized"], False, True)
-    assert products.field not in products.files(["harmonized"], False)
+    assert products.field.is_file() and products.field in products.files(["harmonized"], field=True)
+    assert products.field not in products.files(["harmonized"])
     write_preprocessed(files, products, "harmonized").work(tmp_path)
     assert not products.field.exists() and not sidecar_of(products.field).exists()
 

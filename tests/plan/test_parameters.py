@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from imunity_bids.bids.inputs import T1w
 from imunity_bids.bids.outputs import sidecar_of
+from imunity_bids.bids.spaces import read_space
 from imunity_bids.errors import InputMissing
 from imunity_bids.image.template import BUILT_IN, built_in
 from imunity_bids.models.card import read_card, reference_hashes
@@ -61,7 +62,7 @@ def write_all(made: Plan, precision: str = "float32", fallbacks: tuple[str, ...]
     """What a run leaves of its image, as empty files, and the sidecars that say how it was made."""
     (image,) = (*made.images, *made.done)
     products = made.products(image)
-    for path in products.files(made.descriptions, made.native):
+    for path in products.files(made.descriptions, made.spaces):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     for reference in made.references:
@@ -100,6 +101,7 @@ def test_what_is_done_is_not_done_again_unless_forced(settings: Settings) -> Non
         {"registration": "rigid"},
         {"random_seed": 2},
         {"output_spaces": ("template", "T1w")},
+        {"output_spaces": ("MNI152NLin2009aSym:res-2",)},
         {"bias_correction": "plain"},
         {"save_bias_field": True},
     ],
@@ -215,7 +217,7 @@ def test_every_file_must_be_there(settings: Settings) -> None:
     both = replace(settings, references=("default", "other"), output_spaces=("template", "T1w"))
     made = make_plan(both)
     image = write_all(made)
-    files = made.products(image).files(made.descriptions, made.native)
+    files = made.products(image).files(made.descriptions, made.spaces)
     assert len(set(files)) == len(files) == 2 * (4 + 2 * 3) + 2 + 2  # images and sidecars, features, transforms
     for path in files:
         content = path.read_text()
@@ -274,10 +276,10 @@ def test_marks_go_first_and_other_images_stay(settings: Settings, tmp_path: Path
     first.unmark(["harmonized"])
     assert not sidecar_of(first.harmonized("harmonized")).exists()
     assert first.harmonized("harmonized").exists()
-    assert not first.native_harmonized("harmonized").exists()  # the next run may not be asked for it
+    assert not first.harmonized_in(read_space("T1w"), "harmonized").exists()  # the next run may not be asked for it
     assert sidecar_of(first.harmonized("harmonized+other")).exists()
     assert first.others(["harmonized"]) == [first.harmonized("harmonized+other")]
-    assert all(path.exists() for path in second.files(made.descriptions, made.native))
+    assert all(path.exists() for path in second.files(made.descriptions, made.spaces))
 
 
 def test_products_of_names_that_begin_alike_are_kept_apart(tmp_path: Path) -> None:

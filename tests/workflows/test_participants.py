@@ -180,3 +180,26 @@ def test_scans_of_one_person_meet_before_they_are_registered(plan: Plan) -> None
     assert sorted(node.inputs.index for node in of("PlaceVisit", found)) == [0, 1]
     assert "midway between them" in methods_text(shared)
     assert "midway between them" not in methods_text(plan)
+
+
+def test_scans_of_one_scanner_share_their_curve(plan: Plan) -> None:
+    """Of three visits the first two are of one scanner; nothing is known of the third."""
+    folder = plan.settings.bids_dir
+    visits = []
+    for run in ("1", "2", "3"):
+        path = folder / "sub-01" / "anat" / f"sub-01_run-{run}_T1w.nii.gz"
+        nib.Nifti1Image(np.zeros((8, 8, 8), np.float32), np.eye(4)).to_filename(path)
+        if run != "3":
+            path.with_name(f"sub-01_run-{run}_T1w.json").write_text('{"ManufacturersModelName": "A"}')
+        visits.append(T1w.from_path(path, folder))
+    together = replace(plan, images=tuple(visits), together=tuple(visits))
+    assert [[one.stem for one in together.alike(visit)] for visit in visits] == [["sub-01_run-2"], ["sub-01_run-1"], []]
+    graph = init_participants_wf(together)
+    harmonize = {node.name: node for node in of("Harmonize", steps(together))}
+    merges = {name for name in graph.list_node_names() if name.startswith("merge_others")}
+    assert merges == {f"merge_{what}_sub_01_run_{run}" for what in ("others", "others_seen") for run in "12"}
+    assert len(harmonize) == 3
+    hashes = [together.parameters(visit, "", plan.references[0]).get("alike") for visit in visits]
+    assert hashes == [["sub-01_run-2"], ["sub-01_run-1"], None]
+    painting = replace(together, card={**plan.card, "architecture": {"kind": "paper"}})
+    assert painting.alike(visits[0]) == ()
