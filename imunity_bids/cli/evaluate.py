@@ -10,6 +10,7 @@ from imunity_bids import version
 from imunity_bids.cli.common import HelpFormatter, Parser, guarded, set_up_logging
 from imunity_bids.cli.evaluate_diagnosis import add_diagnosis, run_diagnosis
 from imunity_bids.cli.evaluate_travelers import add_travelers, run_travelers
+from imunity_bids.cli.evaluate_two_scanners import add_two_scanners, run_two_scanners
 from imunity_bids.cli.evaluate_unlearning import add_unlearning, run_unlearning
 
 
@@ -34,6 +35,7 @@ def build_parser() -> Parser:
     _add_sites(commands)
     _add_references(commands)
     add_diagnosis(commands)
+    add_two_scanners(commands)
     add_unlearning(commands)
     return parser
 
@@ -137,6 +139,7 @@ _COMMANDS = {
     "sites": _sites,
     "references": _references,
     "diagnosis": run_diagnosis,
+    "two-scanners": run_two_scanners,
     "unlearning": run_unlearning,
 }
 

@@ -29,7 +29,11 @@ def add_diagnosis(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--widening", type=float, default=2.0, metavar="MM", help="by which simulated patients' ventricles are wider"
     )
+    parser.add_argument(
+        "--ages", type=float, nargs=2, default=[20.0, 80.0], metavar=("FROM", "TO"), help="of simulated persons"
+    )
     parser.add_argument("--spacing", type=float, default=1.0, metavar="MM", help="of the simulated scans")
+    parser.add_argument("--seed", type=int, default=1, help="of the simulated persons")
     parser.add_argument("--model", default="imunity", help="bundle that harmonizes the simulated scans")
     parser.add_argument(
         "--combinations", type=int, default=55, metavar="N",
@@ -70,7 +74,9 @@ def run_diagnosis(options: argparse.Namespace) -> None:
     if options.derivatives:
         rows += diagnosis_images.derivative_rows(options.derivatives, output, targets, site, methods, protocol, most)
     if options.maps:
-        plan = Plan(options.persons, tuple(options.shares), options.widening, options.spacing)
+        plan = Plan(
+            options.persons, tuple(options.shares), options.widening, options.spacing, options.seed, tuple(options.ages)
+        )
         rows += diagnosis_images.planted_rows(
             options.maps, find_bundle(options.model), plan, output, methods, protocol, most
         )

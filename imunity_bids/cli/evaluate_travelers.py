@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from imunity_bids.cli.common import HelpFormatter
+from imunity_bids.settings import DEFAULT_TEMPLATE
 
 
 def add_travelers(commands: argparse._SubParsersAction) -> None:
@@ -28,6 +29,9 @@ def add_travelers(commands: argparse._SubParsersAction) -> None:
         "--derivatives", type=Path, metavar="DIR",
         help="of the participant level on --bids-dir (default: it is run, into OUTPUT/derivatives)",
     )  # fmt: skip
+    parser.add_argument(
+        "--template", default=DEFAULT_TEMPLATE, metavar="NAME", help="that the participant level is run with"
+    )
     parser.add_argument(
         "--scanner-from", default="session", metavar="SOURCE",
         help="what tells the scanner in --bids-dir: session (the label without the number of a visit), sidecar, or a "
@@ -93,12 +97,14 @@ def _real(options: argparse.Namespace, model: Path) -> int:
     """A dataset of traveling subjects: the participant level first, unless somebody ran it."""
     from imunity_bids.cli.run import main as run
     from imunity_bids.errors import SOME_FAILED
+    from imunity_bids.evaluation.plots import plot_pairs
     from imunity_bids.evaluation.traveling_pairs import evaluate_dataset, trips_of
 
     derivatives, code = options.derivatives, 0
     if not derivatives:
         derivatives = options.output / "derivatives"
-        words = [options.bids_dir, derivatives, "participant", "--model", model, "--nprocs", options.jobs]
+        words = [options.bids_dir, derivatives, "participant", "--model", model, "--template", options.template]
+        words += ["--nprocs", options.jobs]
         code = run([str(word) for word in words])
         if code not in (0, SOME_FAILED):
             return code
@@ -106,5 +112,6 @@ def _real(options: argparse.Namespace, model: Path) -> int:
     table = evaluate_dataset(
         trips, model, options.output, options.target_scanner, options.same_person, options.references, options.jobs
     )
-    print(table.round(4).to_string(index=False))
+    plot_pairs(options.output)
+    print(table.to_string(index=False, float_format="{:.4g}".format))
     return code

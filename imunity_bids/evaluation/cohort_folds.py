@@ -48,11 +48,10 @@ def split(rows: Rows, scheme: str, folds: int, seed: int) -> Iterator[tuple[np.n
     DataUnusable
         A target of two classes, and a training part that has one of them only.
     """
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
     if scheme == NEW_SITES:
-        count = min(folds, len(np.unique(rows.site)))
-        parts = GroupKFold(count, shuffle=True, random_state=seed).split(rows.features, groups=rows.site)
+        parts = _without_sites(rows, folds, seed)
     else:
         kinds = np.char.add(rows.site, np.where(rows.target > 0, "+", "-")) if rows.classes else rows.site
         count = max(2, min(folds, len(rows) // LEAST, len(np.unique(rows.person))))
@@ -64,6 +63,24 @@ def split(rows: Rows, scheme: str, folds: int, seed: int) -> Iterator[tuple[np.n
         if rows.classes and len(np.unique(rows.target[known])) < 2:
             raise DataUnusable("without the sites of a fold one of the two classes is gone: they have it to themselves")
         yield known, judged
+
+
+def _without_sites(rows: Rows, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Whole sites at a time; where their persons were at other sites, too, only some of the persons at a time.
+
+    All of them at once would leave nobody to learn from: simulated persons of each label map are at every site.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    count = min(folds, len(np.unique(rows.site)))
+    for known, there in GroupKFold(count, shuffle=True, random_state=seed).split(rows.site, groups=rows.site):
+        persons = rows.person[there]
+        if not np.isin(persons, rows.person[known]).any():
+            yield known, there
+            continue
+        some = max(2, min(folds, len(there) // LEAST, len(np.unique(persons))))
+        for _, left_out in GroupKFold(some, shuffle=True, random_state=seed).split(there, groups=persons):
+            yield known, there[left_out]
 
 
 def judge(rows: Rows, method: Method, scheme: str, folds: int, seed: int, shuffled: bool = False) -> Judged:

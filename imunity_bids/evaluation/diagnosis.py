@@ -202,4 +202,4 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         told = row["site"]
         line["site"], line["site interval"] = told["accuracy"], f"{told['low']:.3f} to {told['high']:.3f}"
         line["site chance"], line["site shuffled"] = told["chance"], told["shuffled"]
-    return line | {name: row[name] for name in ("persons", "sites", "seconds") if name in row}
+    return line | {name: row[name] for name in ("rows", "persons", "sites", "seconds") if name in row}

@@ -69,14 +69,12 @@ def derivative_rows(
 def planted_rows(
     maps: Path, model: Path, plan: Plan, output: Path, methods: Sequence[str], protocol: Protocol, most: int
 ) -> list[dict[str, object]]:
-    """Of a simulated cohort, made once: its features are kept in `planted_….tsv`."""
+    """Of a simulated cohort; its features are kept in `planted_….tsv`, those of each person in a folder."""
     shares = "-".join(f"{share:g}" for share in plan.shares)
-    name = f"planted_{plan.persons}_{shares}_{plan.widening_mm:g}mm_at_{plan.spacing_mm:g}mm_{plan.seed}"
-    file = output / f"{name}_features.tsv"
-    if not file.is_file():
-        table = planted_table(maps, model, plan, protocol.jobs)
-        write_text(file, table.to_csv(sep="\t", index=False, na_rep="n/a"))
-    table = pd.read_csv(file, sep="\t", na_values=["n/a"])
+    ages = "to".join(f"{age:g}" for age in plan.ages)
+    name = f"planted_{plan.persons}_{shares}_{ages}y_{plan.widening_mm:g}mm_at_{plan.spacing_mm:g}mm_{plan.seed}"
+    table = planted_table(maps, model, plan, output / "persons", protocol.jobs)
+    write_text(output / f"{name}_features.tsv", table.to_csv(sep="\t", index=False, na_rep="n/a"))
     return image_rows(table, name, output, ("dx", "age"), methods, protocol, most)
 
 

@@ -27,23 +27,29 @@ def plot_diagnosis(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def plot_combinations(summary: pd.DataFrame, path: Path) -> Path:
-    """The paper's figure 5: AUC over the number of sites, of the best combination and mean ± standard deviation."""
+def plot_combinations(summary: pd.DataFrame, first: str, path: Path) -> Path:
+    """The paper's figure 5: AUC over the number of sites, of the best combination and mean ± standard deviation.
+
+    No combination is the best of `first`, over which the others gain.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 6), layout="constrained")
+    figure = Figure(figsize=(8, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
     for number, (method, part) in enumerate(summary.groupby("method", sort=False)):
-        places = part.sites + 0.06 * number
-        top.plot(places, part.best, "o-", markersize=3, label=method)
-        bottom.errorbar(places, part.auc, yerr=part.sd, fmt="o-", markersize=3, capsize=2, label=method)
-    top.set_title("combination that gains most (chosen by its result)", fontsize=9)
+        places = part.sites + 0.05 * number
+        colour = f"C{number}"
+        if method != first:
+            top.plot(places, part.best, "o-", color=colour, markersize=3)
+        bottom.errorbar(places, part.auc, yerr=part.sd, fmt="o-", color=colour, markersize=3, capsize=2, label=method)
+    top.set_title(f"combination that gains most over {first} (chosen by its result)", fontsize=9)
     bottom.set_title("all combinations: mean and standard deviation", fontsize=9)
     bottom.set_xlabel("sites")
+    bottom.set_xticks(sorted(set(summary.sites)))
     for axes in (top, bottom):
         axes.set_ylabel("AUC")
         axes.axhline(0.5, color="0.6", linewidth=1, linestyle=":")
-    top.legend(fontsize=7)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(path, dpi=90)
     return path
 

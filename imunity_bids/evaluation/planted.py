@@ -7,9 +7,12 @@ tells some of the diagnosis.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,18 +20,23 @@ import torch
 from joblib import Parallel, delayed
 from scipy import ndimage
 
+from imunity_bids import version
+from imunity_bids.bids.outputs import write_json
 from imunity_bids.errors import Usage
 from imunity_bids.evaluation.cohort_images import Features, as_table, features_by_method, features_of
 from imunity_bids.harmonize.inference import Compute, harmonize
-from imunity_bids.models.bundle import load_bundle
+from imunity_bids.hashes import digest, sha256
+from imunity_bids.models.bundle import Bundle, load_bundle
 from imunity_bids.models.card import DEFAULT
 from imunity_bids.qc.brain import brain_of
 from imunity_bids.qc.features import image_features
-from imunity_bids.simulation.cohort import Member, Traits, draw_traits, members_of, scan
+from imunity_bids.simulation.cohort import AGES, Member, Traits, draw_traits, family_of, label_maps, scan
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
 
+log = logging.getLogger(__name__)
 PATIENT, CONTROL = "patient", "control"
 ONE_SCANNER = "all on one scanner (bound)"
+SITES = {scanner.name: scanner for scanner in SCANNERS}
 COMMON = 3  # number of the scanner that the bound is made on
 
 
@@ -53,9 +61,22 @@ class Plan:
     widening_mm: float = 2.0
     spacing_mm: float = 1.0
     seed: int = 1
+    ages: tuple[float, float] = AGES  # years, from which they are drawn evenly
 
 
-def planted_table(maps: Path, model: Path, plan: Plan, jobs: int = 1) -> pd.DataFrame:
+class Enlisted(NamedTuple):
+    """A person who is to be made."""
+
+    traits: Traits
+    site: str
+    dx: str
+
+    def about(self) -> dict[str, str | float]:
+        """What the table says of this person."""
+        return {"site": self.site, "dx": self.dx, "age": self.traits.age, "sex": self.traits.sex}
+
+
+def planted_table(maps: Path, model: Path, plan: Plan, kept: Path, jobs: int = 1) -> pd.DataFrame:
     """The cohort as `derivative_table` gives a real one, and the bound: the same persons, all on one scanner.
 
     Parameters
@@ -64,43 +85,67 @@ def planted_table(maps: Path, model: Path, plan: Plan, jobs: int = 1) -> pd.Data
         Folder of whole-head label maps of 1 mm.
     model
         Bundle; harmonized is to its default reference.
+    kept
+        Folder that keeps each person's features as they are made, so that a killed run goes on.
     """
-    about = list(planted(plan))
-    members = members_of(maps, [traits for traits, _, _ in about], plan.spacing_mm, jobs)
-    scanners = {scanner.name: scanner for scanner in SCANNERS}
-    parts = Parallel(n_jobs=jobs)(
-        delayed(_features)(member, scanners[site], model, plan)
-        for member, (_, site, _) in zip(members, about, strict=True)
+    paths, people = label_maps(maps), list(planted(plan))
+    families = Parallel(n_jobs=jobs)(
+        delayed(_family)(path, people[number :: len(paths)], model, plan, kept) for number, path in enumerate(paths)
     )
-    rows = [
-        {"subject": m.name, "family": m.label_map, "site": site, "dx": dx, "age": traits.age, "sex": traits.sex}
-        for m, (traits, site, dx) in zip(members, about, strict=True)
-    ]
-    return as_table(zip(parts, rows, strict=True))
+    return as_table(row for family in families for row in family)
 
 
-def planted(plan: Plan) -> Iterator[tuple[Traits, str, str]]:
+def planted(plan: Plan) -> Iterator[Enlisted]:
     """Traits, site and diagnosis of each person; each site has its share of patients to the nearest whole number.
 
     Raises
     ------
     Usage
-        More sites than scanners, fewer than two, or a share that is none.
+        More sites than scanners, fewer than two, a share that is none, or ages that are not simulated.
     """
     if not 2 <= len(plan.shares) <= len(SCANNERS) or not all(0 <= share <= 1 for share in plan.shares):
         raise Usage(f"--shares takes two to {len(SCANNERS)} numbers from 0 to 1, one for each site")
+    if not AGES[0] <= plan.ages[0] < plan.ages[1] <= AGES[1]:
+        raise Usage(f"--ages takes two numbers from {AGES[0]:g} to {AGES[1]:g}, the lower one first")
     rng = np.random.default_rng([plan.seed, 3])
     for share, scanner in zip(plan.shares, SCANNERS, strict=False):
         ill = rng.permutation(np.arange(plan.persons) < round(share * plan.persons))
         for patient in ill:
-            traits = draw_traits(rng)
+            traits = draw_traits(rng, float(rng.uniform(*plan.ages)))
             widening = traits.widening_mm + plan.widening_mm * bool(patient)
-            yield replace(traits, widening_mm=widening), scanner.name, PATIENT if patient else CONTROL
+            yield Enlisted(replace(traits, widening_mm=widening), scanner.name, PATIENT if patient else CONTROL)
 
 
-def _features(member: Member, scanner: Scanner, model: Path, plan: Plan) -> Features:
+def _family(
+    path: Path, people: Sequence[Enlisted], model: Path, plan: Plan, kept: Path
+) -> list[tuple[Features, dict[str, str | float]]]:
+    """Features of the persons of one label map, and what is known of them."""
+    bundle, stem = load_bundle(model), path.name.split(".")[0]
+    made_by = [plan.spacing_mm, plan.seed, bundle.card["sha256"], sha256(path), version()]
+    names = [f"{stem}-{number:03d}" for number in range(len(people))]
+    files = [
+        kept / f"{name}_{digest([asdict(one.traits), one.site, *made_by])}.json"
+        for name, one in zip(names, people, strict=True)
+    ]
+    if not all(file.is_file() for file in files):
+        _keep(files, path, people, bundle, plan)
+    return [
+        (json.loads(file.read_text(encoding="utf-8")), {"subject": name, "family": stem, **one.about()})
+        for name, file, one in zip(names, files, people, strict=True)
+    ]
+
+
+def _keep(files: Sequence[Path], path: Path, people: Sequence[Enlisted], bundle: Bundle, plan: Plan) -> None:
+    """Write what is not there yet."""
     torch.set_num_threads(1)
-    bundle = load_bundle(model)
+    members = family_of(path, [one.traits for one in people], plan.spacing_mm)
+    for file, member, one in zip(files, members, people, strict=True):
+        if not file.is_file():
+            write_json(file, _features(member, SITES[one.site], bundle, plan))
+            log.info("%s", file.name)
+
+
+def _features(member: Member, scanner: Scanner, bundle: Bundle, plan: Plan) -> Features:
     reference = bundle.references[DEFAULT]
     target = reference.quantiles.numpy()
     before, mask = _scanned(member, scanner, plan)

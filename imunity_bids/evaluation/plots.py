@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -62,4 +63,26 @@ def plot_travelers(folder: Path) -> Path:
     figure.colorbar(shown, ax=right)
     path = folder / "travelers.png"
     figure.savefig(path, dpi=100)
+    return path
+
+
+def plot_pairs(folder: Path) -> Path:
+    """Draw pairs.png out of a folder's pairs.tsv and table2.json: SSIM with the same person's scan on another scanner.
+
+    A panel per scanner and a line per person; visits are averaged.
+    """
+    table = pd.read_csv(folder / "pairs.tsv", sep="\t")
+    target = json.loads((folder / "table2.json").read_text(encoding="utf-8"))["target"]
+    ways = sorted(table.groupby("source"), key=lambda way: way[0] == target)
+    figure = Figure(figsize=(1 + 2.8 * len(ways), 4.2), layout="constrained")
+    for axes, (source, part) in zip(figure.subplots(1, len(ways), sharey=True, squeeze=False)[0], ways, strict=True):
+        persons = part.pivot_table(index="method", columns="person", values="ssim", sort=False)
+        axes.plot(persons.index, persons, "o-", color="0.75", markersize=3)
+        axes.plot(persons.index, persons.mean(axis=1), "o-", color="tab:blue", label="mean")
+        axes.set_title(f"{source} → {target}" if source != target else f"{target}, another visit", fontsize=9)
+        axes.tick_params(axis="x", rotation=60)
+    axes.legend(frameon=False)
+    figure.axes[0].set_ylabel("SSIM, a line per person")
+    path = folder / "pairs.png"
+    figure.savefig(path, dpi=90)
     return path

@@ -85,7 +85,7 @@ def write_combinations(table: pd.DataFrame, first: str, output: Path, stem: str)
     summary = summary_by_number(table, first)
     text = summary.to_csv(sep="\t", index=False, float_format="%.4g")
     write_text(output / f"{stem}_combinations.tsv", text)
-    plot_combinations(summary, output / f"{stem}_combinations.png")
+    plot_combinations(summary, first, output / f"{stem}_combinations.png")
     return summary
 
 

@@ -13,7 +13,7 @@ Persons of one label map resemble each other: whoever judges keeps the maps apar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from imunity_bids.image.white_stripe import WHITE_MATTER
 from imunity_bids.simulation.cohort_anatomy import Anatomy, read_anatomy, tissue_fractions
 from imunity_bids.simulation.persons import Person
 from imunity_bids.simulation.scanners import SCANNERS, Scanner
-from imunity_bids.simulation.visits import traveler
+from imunity_bids.simulation.visits import Visit, traveler
 
 AGES = (20.0, 80.0)
 WIDENING_MM, WIDENING_SCATTER_MM = 6.0, 0.5  # of the ventricles from the youngest to the oldest; between persons
@@ -112,14 +112,28 @@ def members_of(maps: Path, traits: Sequence[Traits], spacing_mm: float, jobs: in
     InputMissing
         The folder holds no label map.
     """
-    paths = sorted(Path(maps).glob("*.nii*"))
-    if not paths:
-        raise InputMissing(f"{maps} holds no label maps (NIfTI, SynthSeg's numbers)")
+    paths = label_maps(maps)
     shares = [traits[number :: len(paths)] for number in range(len(paths))]
     families = Parallel(n_jobs=jobs)(
         delayed(_family)(path, share, spacing_mm) for path, share in zip(paths, shares, strict=True) if share
     )
     return [member for generation in _in_turn(families) for member in generation]
+
+
+def label_maps(folder: Path) -> list[Path]:
+    """Label maps in the order in which they are taken. Raises InputMissing where there is none."""
+    paths = sorted(Path(folder).glob("*.nii*"))
+    if not paths:
+        raise InputMissing(f"{folder} holds no label maps (NIfTI, SynthSeg's numbers)")
+    return paths
+
+
+def family_of(path: Path, traits: Sequence[Traits], spacing_mm: float) -> Iterator[Member]:
+    """Persons of one label map, each made when it is asked for: one has 15 MB at 1 mm."""
+    anatomy = read_anatomy(path)
+    stem = path.name.split(".")[0]
+    for number, one in enumerate(traits):
+        yield Member(f"{stem}-{number:03d}", stem, one, _fractions(anatomy, one, spacing_mm))
 
 
 def split_by_map(members: Sequence[Member], held_out: int) -> tuple[list[Member], list[Member]]:
@@ -137,7 +151,12 @@ def make_sites(count: int, seed: int = 1) -> list[Scanner]:
 
 
 def scan(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> Tensor:
-    """The member's brain as this scanner sees it, (X, Y, Z) float16: white matter's median at 0.7, 0 outside.
+    """The member's brain as this scanner sees it, (X, Y, Z) float16: white matter's median at 0.7, 0 outside."""
+    return torch.from_numpy(visit(member, scanner, spacing_mm, seed).scan).half()
+
+
+def visit(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> Visit:
+    """The same before rounding, and its truth.
 
     Instead of N4, which takes seconds, a fifth of the receive field is left.
     """
@@ -145,20 +164,14 @@ def scan(member: Member, scanner: Scanner, spacing_mm: float, seed: int = 1) -> 
     mask = fractions.sum(axis=0) > 0.5
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1])
     someone = Person(member.name, affine, fractions, np.zeros(mask.shape, np.float32), mask)
-    image, _ = traveler(someone, replace(scanner, receive=LEFT_AFTER_N4 * scanner.receive), seed)
+    image, truth = traveler(someone, replace(scanner, receive=LEFT_AFTER_N4 * scanner.receive), seed)
     white = fractions[2] > 0.9 * min(1.0, fractions[2].max())  # large voxels may hold none that is pure
-    return torch.from_numpy(image * (WHITE_MATTER / np.median(image[white]))).half()
+    return Visit(image * (WHITE_MATTER / np.median(image[white])), truth)
 
 
 def _family(path: Path, traits: Sequence[Traits], spacing_mm: float) -> list[Member]:
-    """Persons of one label map."""
     torch.set_num_threads(1)  # of this process; others make other families
-    anatomy = read_anatomy(path)
-    stem = path.name.split(".")[0]
-    return [
-        Member(f"{stem}-{number:03d}", stem, one, _fractions(anatomy, one, spacing_mm))
-        for number, one in enumerate(traits)
-    ]
+    return list(family_of(path, traits, spacing_mm))
 
 
 def _fractions(anatomy: Anatomy, traits: Traits, spacing_mm: float) -> Tensor:

@@ -6,8 +6,11 @@ a scanner turns them into an image by its contrast, bias field, resolution and n
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -37,24 +40,56 @@ SCANNERS = (
 VISITS = (("01", "A"), ("02", "A"), ("02", "B"), ("03", "B"))
 
 
+class Visit(NamedTuple):
+    """One scan; those of one subject stand together."""
+
+    subject: str
+    session: str
+    scanner: Scanner
+
+
 def make_dataset(folder: Path, seed: int = 1) -> Path:
     """Write the dataset: three subjects, four images; returns `folder`. The same seed gives the same files."""
-    maps, affine = template_head()
-    heads = {subject: warp(maps, np.random.default_rng([seed, int(subject)])) for subject, _ in VISITS}
     scanners = {scanner.name: scanner for scanner in SCANNERS}
-    for index, (subject, name) in enumerate(VISITS):
-        rng = np.random.default_rng([seed, 100 + index])
-        data, grid = scan(heads[subject], affine, scanners[name], rng)
-        path = folder / f"sub-{subject}" / f"ses-{name}" / "anat" / f"sub-{subject}_ses-{name}_T1w.nii.gz"
-        write_nifti(path, data, grid, code=1)
-        write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {"Manufacturer": f"Invented {name}"})
-    write_json(
-        folder / "dataset_description.json",
-        {"Name": NAME, "BIDSVersion": "1.11.0", "DatasetType": "raw", "License": "CC0"},
-    )
-    write_text(folder / "README.md", "Heads made by imunity-demo from the ICBM template; nobody was scanned.\n")
+    write_heads(folder, NAME, [Visit(subject, site, scanners[site]) for subject, site in VISITS], seed)
     write_tables(folder)
     return folder
+
+
+def write_heads(
+    folder: Path,
+    name: str,
+    visits: Sequence[Visit],
+    seed: int,
+    change: Callable[[str, np.ndarray], np.ndarray] = lambda subject, head: head,
+    place: Callable[[np.random.Generator], np.ndarray] = lambda rng: np.eye(4),
+) -> None:
+    """A raw dataset of whole heads, without tables.
+
+    Parameters
+    ----------
+    name
+        Of the dataset.
+    change
+        What else makes a subject: gets tissue fractions (len(TISSUES), X, Y, Z), and returns them.
+    place
+        How the head lies at a visit: a rigid motion in mm, (4, 4), of the image's header.
+    """
+    maps, affine = template_head()
+    for subject, stays in groupby(enumerate(visits), key=lambda entry: entry[1].subject):
+        head = change(subject, warp(maps, np.random.default_rng([seed, int(subject)])))
+        for index, visit in stays:
+            rng = np.random.default_rng([seed, 100 + index])
+            data, grid = scan(head, affine, visit.scanner, rng)
+            stem = f"sub-{subject}_ses-{visit.session}_T1w"
+            path = folder / f"sub-{subject}" / f"ses-{visit.session}" / "anat" / f"{stem}.nii.gz"
+            write_nifti(path, data, place(rng) @ grid, code=1)
+            write_json(path.with_name(f"{stem}.json"), {"Manufacturer": f"Invented {visit.scanner.name}"})
+    write_json(
+        folder / "dataset_description.json",
+        {"Name": name, "BIDSVersion": "1.11.0", "DatasetType": "raw", "License": "CC0"},
+    )
+    write_text(folder / "README.md", "Heads made from the ICBM template by imunity-bids; nobody was scanned.\n")
 
 
 def write_tables(folder: Path) -> None:

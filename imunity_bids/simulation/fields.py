@@ -37,7 +37,8 @@ def squared_distance_in(mask: np.ndarray, shift: np.ndarray) -> np.ndarray:
 def receive_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generator) -> np.ndarray:
     """Smooth positive gain (X, Y, Z) between exp(-amplitude) and exp(amplitude), float32."""
     coarse = rng.standard_normal((4, 4, 4))
-    field = ndimage.zoom(coarse, np.array(shape) / 4, order=3, mode="nearest", grid_mode=True)
+    axes = [ndimage.zoom(np.eye(4), (n / 4, 1), order=3, mode="nearest", grid_mode=True) for n in shape]  # splines
+    field = np.einsum("xi,yj,zk,ijk->xyz", *axes, coarse, optimize=True)
     return np.exp(amplitude * field / np.abs(field).max()).astype(np.float32)
 
 

@@ -80,8 +80,9 @@ def preprocessed(scan: np.ndarray, person: Person) -> np.ndarray:
 
 def _image(person: Person, scanner: Scanner, flip_scale: np.ndarray, scatter: np.ndarray) -> np.ndarray:
     """Noiseless image at the scanner's resolution, white matter at about 0.7; `scatter` scales the tissues' T1 (3)."""
-    signal = scanner.signal(flip_scale, scatter)
-    level = WHITE_MATTER * signal / scanner.signal(np.ones((1, 1, 1)), scatter)[2]
-    image = (level * person.parts).sum(0)
+    inside = np.broadcast_to(flip_scale, person.mask.shape)[person.mask] if flip_scale.size > 1 else flip_scale.ravel()
+    level = WHITE_MATTER * scanner.signal(inside, scatter) / scanner.signal(np.ones(1), scatter)[2]
+    image = np.zeros(person.mask.shape, np.float32)
+    image[person.mask] = (level * person.parts[:, person.mask]).sum(0)
     sigma = np.array(scanner.fwhm_mm) / FWHM / np.linalg.norm(person.affine[:3, :3], axis=0)
     return mean_in_mask(np.maximum(image, 0) * person.mask, person.mask, sigma)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -112,8 +113,15 @@ def test_shares_that_make_no_sense(shares: tuple[float, ...]) -> None:
         list(planted(Plan(8, shares)))
 
 
-def test_a_planted_cohort_has_every_method_and_the_bound(maps: Path, bundle_folder: Path) -> None:
-    table = planted_table(maps, bundle_folder, Plan(1, (0.0, 1.0), 6.0, spacing_mm=3.0))
+def test_ages_are_of_the_span_that_is_asked_for() -> None:
+    ages = [one.traits.age for one in planted(Plan(20, ages=(30.0, 40.0)))]
+    assert 30 < min(ages) < 32 < 38 < max(ages) < 40
+    with pytest.raises(Usage, match="--ages takes two numbers from 20 to 80"):
+        list(planted(Plan(8, ages=(10.0, 40.0))))
+
+
+def test_a_planted_cohort_has_every_method_and_the_bound(maps: Path, bundle_folder: Path, tmp_path: Path) -> None:
+    table = planted_table(maps, bundle_folder, Plan(1, (0.0, 1.0), 6.0, spacing_mm=3.0), tmp_path)
     assert set(table.method) == {*IMAGES, ONE_SCANNER}
     assert table.family.isin(["a", "b", "c"]).all()  # persons of one label map stay on one side
     bound = table[table.method == ONE_SCANNER].set_index("dx")
@@ -122,3 +130,17 @@ def test_a_planted_cohort_has_every_method_and_the_bound(maps: Path, bundle_fold
     assert numbers.shape == (2, 3 + 10 + 4 + 8)  # volumes, quantiles, moments, textures
     assert numbers.notna().to_numpy().all()
     assert numbers.f_csf["patient"] != numbers.f_csf["control"]
+
+
+def test_persons_of_a_killed_run_are_not_made_again(
+    maps: Path, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr("imunity_bids.evaluation.planted._features", lambda member, *_: made.append(member) or {})
+    plan = Plan(2, (0.0, 1.0), spacing_mm=6.0)
+    planted_table(maps, bundle_folder, plan, tmp_path)
+    next(tmp_path.glob("a-001_*.json")).unlink()
+    planted_table(maps, bundle_folder, plan, tmp_path)
+    assert [member.name for member in made] == ["a-000", "a-001", "b-000", "c-000", "a-001"]
+    planted_table(maps, bundle_folder, replace(plan, seed=2), tmp_path)
+    assert len(made) == 9  # others

@@ -116,6 +116,18 @@ def test_few_persons_get_few_folds(rows: Rows) -> None:
         list(split(replace(rows, target=(rows.site == "s0").astype(float)), NEW_SITES, 4, 0))
 
 
+def test_sites_are_left_out_although_their_persons_are_everywhere(rows: Rows) -> None:
+    """As simulated persons of one label map are: nobody would be left to learn from without all of a site's persons."""
+    everywhere = replace(rows, person=np.array([f"m{number // SITES % 6}" for number in range(len(rows))]))
+    judged = []
+    for known, left_out in split(everywhere, NEW_SITES, 3, 0):
+        for part in (everywhere.site, everywhere.person):
+            assert not set(part[known]) & set(part[left_out])
+        assert len(known) > 0.2 * len(rows)
+        judged += left_out.tolist()
+    assert sorted(judged) == list(range(len(rows)))
+
+
 def test_combat_takes_the_site_and_leaves_the_diagnosis(rows: Rows) -> None:
     raw, combat = (judge(rows, METHODS[name], BY_PERSON, 3, seed=0) for name in (NONE, COMBAT))
     assert raw.told.mean(axis=1).max() > 0.95

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from imunity_bids.bids.participants import read_participants
 from imunity_bids.bids.sites import named_sites
-from imunity_bids.simulation.demo import SCANNERS, TISSUES, VISITS, scan, warp, write_tables
+from imunity_bids.simulation import demo
+from imunity_bids.simulation.demo import SCANNERS, TISSUES, VISITS, Visit, scan, warp, write_heads, write_tables
 
 PLAIN = replace(SCANNERS[0], bias=0.0, noise=0.0, gain=1000.0)
 
@@ -63,3 +65,21 @@ def test_the_person_on_both_scanners_is_of_both_sites(tmp_path: Path) -> None:
     stems = {f"sub-{subject}_ses-{site}": site for subject, site in VISITS}
     assert named_sites(tmp_path, stems, "site", read_participants(tmp_path)) == stems
     assert sum(stem.startswith("sub-02") for stem in stems) == 2
+
+
+def test_every_visit_is_written_where_the_head_lies(
+    block: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "template_head", lambda: (block, np.eye(4)))
+    shift = np.eye(4)
+    shift[0, 3] = 5
+    visits = [Visit("01", "A001", PLAIN), Visit("01", "A002", PLAIN), Visit("02", "A001", PLAIN)]
+    write_heads(tmp_path, "some", visits, 1, lambda who, head: head * (who == "01"), lambda rng: shift)
+    first, again, other = (
+        nib.load(tmp_path / f"sub-{v.subject}/ses-{v.session}/anat/sub-{v.subject}_ses-{v.session}_T1w.nii.gz")
+        for v in visits
+    )
+    np.testing.assert_array_equal(first.affine, shift)
+    # Tissue varies by 0.04, smoothed: the same head twice, but not the same scan.
+    assert 0 < np.abs(first.get_fdata() - again.get_fdata()).mean() < 0.02 * first.get_fdata().max()
+    assert other.get_fdata().max() == 0
