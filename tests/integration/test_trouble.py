@@ -124,7 +124,7 @@ def test_precision_is_what_ran(run: tuple[Path, int, str]) -> None:
 def test_what_is_kept_can_be_read_by_the_group(run: tuple[Path, int, str]) -> None:
     """Files have the mode that the umask (027 here) says, those of safetensors too."""
     out, _, _ = run
-    files = [*out.glob(".imunity_cache/*"), *out.glob("sub-*/anat/*")]
+    files = [path for path in (*out.glob(".imunity_cache/**/*"), *out.glob("sub-*/anat/*")) if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in files)
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o640}
 
