@@ -81,9 +81,13 @@ def _add_image(
         for output, target in (("striped", "others"), ("template_seen", "others_seen"))
         if alike
     }
+    known = {"scan": about(image, Metadata(settings.bids_dir).of(image.stem)), "fingerprint": sha256(image.path)}
     for reference in plan.references:
         to = f"{name}_to_{node_name(reference.label)}"
-        harmonize, finish = _harmonize(plan, to, common, size), _finish(plan, image, reference, to, common, size)
+        harmonize, finish = (
+            _harmonize(plan, to, common, size),
+            _finish(plan, image, reference, to, common, size, **known),
+        )
         _give_reference(workflow, encoded.get(reference.label), reference, harmonize)
         _connect(workflow, preprocess, harmonize, _STRIPED)
         _connect(workflow, preprocess, finish, _ABOUT)
@@ -148,12 +152,18 @@ def _harmonize(plan: Plan, name: str, common: dict[str, Any], size: float) -> No
 
 
 def _finish(
-    plan: Plan, image: T1w, reference: ReferenceRequest, name: str, common: dict[str, Any], size: float
+    plan: Plan,
+    image: T1w,
+    reference: ReferenceRequest,
+    name: str,
+    common: dict[str, Any],
+    size: float,
+    scan: dict[str, str],
+    fingerprint: str,
 ) -> Node:
-    fingerprint = sha256(image.path)
     write = WriteHarmonized(
         **common,
-        scan=about(image, Metadata(plan.settings.bids_dir).of(image.stem)),
+        scan=scan,
         description=plan.description(reference),
         provenance=_provenance(plan, image, fingerprint, reference),
         parameters=plan.parameters(image, fingerprint, reference),
