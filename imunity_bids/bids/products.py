@@ -127,6 +127,9 @@ class Products:
         for path in self._in_any_template("mask", "brain"):
             if brought_elsewhere(path):
                 self._forget(path)
+                label = path.name.partition("_space-")[2].partition("_")[0]
+                if label != self.space:  # other grids of the models' template share its transform
+                    transform_path(self.out, self.source, "T1w", label).unlink(missing_ok=True)
 
     def _in_any_template(self, suffix: str, desc: str) -> list[Path]:
         pattern = derivative(self.out, self.source, suffix, ".nii.gz", space="*", res="*", desc=desc)

@@ -35,7 +35,7 @@ def turn(output_dir: Path, subjects: Iterable[str]) -> Iterator[bool]:
                     waited = True
                     lock.acquire()
             except (OSError, NotImplementedError) as error:
-                log.debug("%s cannot be locked: %s", file, error)
+                log.warning("%s cannot be locked (%s): no other run may work on this participant now", file, error)
                 continue
             held.callback(lock.release)
         yield waited

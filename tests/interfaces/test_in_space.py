@@ -92,8 +92,14 @@ def test_what_an_earlier_run_brought_elsewhere_does_not_stay(
         products.mask_in(COARSE),
     ]
     assert all(map(brought_elsewhere, brought))
+    further = read_space("further")
+    for kept in (products.mask_in(further), products.way_to(further)):
+        kept.touch()
+    sidecar_of(products.mask_in(further)).write_text('{"SameBrainAs": ""}')
     write_preprocessed(files, products, "harmonized").work(tmp_path)
     assert not any(path.exists() or sidecar_of(path).exists() for path in brought)
+    assert not products.mask_in(further).exists() and not products.way_to(further).exists()
+    assert products.forward.exists()
     assert other.harmonized("harmonized").exists() and other.template_mask.exists()
 
 
