@@ -18,6 +18,7 @@ from imunity_bids.bids.tables import FEATURES
 from imunity_bids.errors import InputMissing
 from imunity_bids.evaluation.baselines import LANDMARKS, nyul_to
 from imunity_bids.evaluation.real_sites import cut_brain
+from imunity_bids.metrics.tissue_ratios import well_inside
 from imunity_bids.qc.features import AFTER, BEFORE, BLURRED, MATCHED, volumes_and_intensities
 
 log = logging.getLogger(__name__)
@@ -84,12 +85,13 @@ def features_by_method(stored: Mapping[str, Any], brain: np.ndarray, mask: np.nd
     """
     unstriped = np.clip(brain / np.percentile(brain[mask], FULL), 0, 1)
     more = {UNSTRIPED: unstriped, NYUL: nyul_to(brain, mask, target[list(LANDMARKS)])}
-    return _from_stored(stored) | {name: features_of(image, mask) for name, image in more.items()}
+    inside = well_inside(brain, mask)
+    return _from_stored(stored) | {name: features_of(image, mask, inside) for name, image in more.items()}
 
 
-def features_of(image: np.ndarray, mask: np.ndarray) -> dict[str, float | None]:
-    """The same numbers of any image in [0, 1], (X, Y, Z), cut to the box around the mask."""
-    return _flat(volumes_and_intensities(image, mask))
+def features_of(image: np.ndarray, mask: np.ndarray, inside: dict[str, np.ndarray]) -> dict[str, float | None]:
+    """The same numbers of any image in [0, 1], (X, Y, Z), cut to the box around the mask; `inside` as `well_inside`."""
+    return _flat(volumes_and_intensities(image, mask, inside))
 
 
 def _from_stored(stored: Mapping[str, Any]) -> Features:

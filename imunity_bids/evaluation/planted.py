@@ -26,6 +26,7 @@ from imunity_bids.errors import Usage
 from imunity_bids.evaluation.cohort_images import Features, as_table, features_by_method, features_of
 from imunity_bids.harmonize.inference import Compute, harmonize
 from imunity_bids.hashes import digest, sha256
+from imunity_bids.metrics.tissue_ratios import well_inside
 from imunity_bids.models.bundle import Bundle, load_bundle
 from imunity_bids.models.card import DEFAULT
 from imunity_bids.qc.brain import brain_of
@@ -152,7 +153,7 @@ def _features(member: Member, scanner: Scanner, bundle: Bundle, plan: Plan) -> F
     after = harmonize(before, mask, bundle, reference, Compute()).image
     found = features_by_method(image_features(brain_of(before, after, mask), target), before, mask, target)
     common, mask = _scanned(member, SCANNERS[COMMON], plan)
-    return found | {ONE_SCANNER: features_of(common, mask)}
+    return found | {ONE_SCANNER: features_of(common, mask, well_inside(common, mask))}
 
 
 def _scanned(member: Member, scanner: Scanner, plan: Plan) -> tuple[np.ndarray, np.ndarray]:

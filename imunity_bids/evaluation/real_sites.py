@@ -28,7 +28,8 @@ from imunity_bids.metrics.similarity import gray_white_contrast
 from imunity_bids.metrics.spread import order_kept, spread
 from imunity_bids.metrics.textures import intensity_and_texture
 from imunity_bids.metrics.tissue_ratios import RATIOS, tissue_ratios, well_inside
-from imunity_bids.metrics.volumes import TISSUES, tissue_volumes
+from imunity_bids.metrics.tissue_classes import TISSUES
+from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.bundle import Reference, load_bundle
 from imunity_bids.models.card import DEFAULT
 from imunity_bids.parallel import in_parallel
@@ -231,7 +232,7 @@ def _image_rows(
             **about,
             "method": method,
             **tissue_ratios(output, inside),
-            **tissue_volumes(output, mask),
+            **tissue_volumes(output, mask, inside),
             "gray_white_contrast": gray_white_contrast(output, mask),
             **intensity_and_texture(output, mask),
         }

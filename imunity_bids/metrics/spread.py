@@ -55,8 +55,9 @@ def spread(table: pd.DataFrame, measure: str, first: str) -> dict[str, dict[str,
 
 def order_kept(table: pd.DataFrame, tissue: str, before: str = "raw") -> dict[str, dict[str, float]]:
     """Spearman's correlation of a tissue's volume with that before, by method: over all images, and the least of a
-    site's (a shift between sites, which harmonization is to remove, changes the former alone)."""
-    wide = table.pivot_table(index=["site", "image"], columns="method", values=tissue)
+    site's (a shift between sites, which harmonization is to remove, changes the former alone). Images of which a method
+    has no volume are left out."""
+    wide = table.pivot_table(index=["site", "image"], columns="method", values=tissue).dropna()
     parts = [wide, *(part for _, part in wide.groupby(level="site"))]
     kept = {
         method: [rank_correlation(part[before].to_numpy(), part[method].to_numpy()) for part in parts]

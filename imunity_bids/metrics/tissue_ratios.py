@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from imunity_bids.metrics.volumes import TISSUES, tissue_classes
+from imunity_bids.metrics.tissue_classes import TISSUES, tissue_classes
 
 EROSIONS = {"csf": 2, "gray": 1, "white": 3}  # by a voxel of 1 mm each; the cortex is 2.5 mm thick
 EVENEST = 0.5  # share of the eroded gray matter that is taken, by its gradient: thin ribbons never reach their level
@@ -36,8 +36,13 @@ def well_inside(image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
 
 def tissue_ratios(image: np.ndarray, inside: dict[str, np.ndarray]) -> dict[str, float]:
     """Medians of CSF and gray matter, each divided by that of white matter; NaN for a tissue that has no voxel."""
-    levels = {tissue: float(np.median(image[where])) if where.any() else np.nan for tissue, where in inside.items()}
+    levels = tissue_levels(image, inside)
     return {name: levels[name.split("_")[0]] / levels["white"] for name in RATIOS}
+
+
+def tissue_levels(image: np.ndarray, inside: dict[str, np.ndarray]) -> dict[str, float]:
+    """Median of each tissue, by its name; NaN where it has no voxel."""
+    return {tissue: float(np.median(image[where])) if where.any() else np.nan for tissue, where in inside.items()}
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:

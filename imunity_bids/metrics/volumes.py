@@ -1,44 +1,37 @@
-"""Tissues by one and the same segmentation before and after: does harmonization move the borders?"""
+"""Volumes of the tissues: are they, and the order of persons by them, the same after harmonization?"""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from scipy import ndimage
-from sklearn.mixture import GaussianMixture
 
-TISSUES = ("csf", "gray", "white")
-SAMPLE = 50_000
-LEVELS = np.linspace(0, 1, 2048)  # where posteriors are computed, each for the intensities around it
+from imunity_bids.metrics.tissue_classes import TISSUES
+from imunity_bids.metrics.tissue_ratios import tissue_levels
 
 
-def tissue_volumes(image: np.ndarray, mask: np.ndarray, sample: int = SAMPLE) -> dict[str, float]:
-    """Voxels of CSF, gray and white matter, by names `csf`, `gray`, `white`: what changes less is better.
+def tissue_volumes(image: np.ndarray, mask: np.ndarray, inside: dict[str, np.ndarray]) -> dict[str, float]:
+    """Voxels' worth of CSF, gray and white matter in the mask, by names `csf`, `gray`, `white`; they sum to the mask.
 
-    `image` is (X, Y, Z) in [0, 1], `mask` bool of the same shape; see `tissue_classes`.
+    A voxel holds the two tissues whose levels its intensity lies between, in proportion; beyond the levels of CSF and of
+    white matter it holds one. Mixtures of Gaussians are another way, and a bad one here: they move with contrast
+    (docs/harmonizer.md has both).
+
+    Parameters
+    ----------
+    image
+        (X, Y, Z), T1-weighted: CSF darkest, white matter brightest. NaN for all three tissues where it is not so, or one
+        is missing.
+    mask
+        Brain, (X, Y, Z) bool.
+    inside
+        `well_inside` of the image BEFORE harmonization: the same voxels tell the levels of every image of this brain.
     """
-    counts = np.bincount(tissue_classes(image, mask, sample)[mask], minlength=3)
-    return {name: float(count) for name, count in zip(TISSUES, counts, strict=True)}
-
-
-def tissue_classes(image: np.ndarray, mask: np.ndarray, sample: int = SAMPLE) -> np.ndarray:
-    """0 CSF, 1 gray, 2 white matter in the mask and -1 outside, (X, Y, Z) int8.
-
-    A mixture of three Gaussians is fitted to about `sample` intensities in the mask (EM: Dempster 1977, Journal of the
-    Royal Statistical Society B 39(1)); posteriors are smoothed over a voxel (σ 0.7), and every voxel of the
-    mask belongs to the largest.
-    """
-    values = image[mask].astype(np.float64)
-    start = np.quantile(values, [0.05, 0.35, 0.8])[:, None]
-    step = max(1, len(values) // sample)
-    mixture = GaussianMixture(3, means_init=start, random_state=0).fit(values[::step, None])
-    posteriors = mixture.predict_proba(LEVELS[:, None])[:, np.argsort(mixture.means_[:, 0])]
-    level = (values.clip(0, 1) * (len(LEVELS) - 1) + 0.5).astype(np.int16)
-    best, classes = np.full(mask.shape, -1, np.float32), np.full(mask.shape, -1, np.int8)
-    for index in range(3):
-        share = np.zeros(mask.shape, np.float32)
-        share[mask] = posteriors[level, index]
-        share = ndimage.gaussian_filter(share, 0.7)
-        better = mask & (share > best)
-        np.copyto(best, share, where=better)
-        classes[better] = index
-    return classes
+    levels = tissue_levels(image, inside)
+    csf, gray, white = (levels[tissue] for tissue in TISSUES)
+    if not csf < gray < white:  # NaN is never less
+        return dict.fromkeys(TISSUES, math.nan)
+    values = image[mask]
+    dark = np.clip((gray - values) / (gray - csf), 0, 1).sum(dtype=float)
+    bright = np.clip((values - gray) / (white - gray), 0, 1).sum(dtype=float)
+    return {"csf": float(dark), "gray": float(len(values) - dark - bright), "white": float(bright)}

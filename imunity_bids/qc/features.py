@@ -1,7 +1,7 @@
 """What the group level needs to know of an image, computed once, where its voxels are in memory.
 
-Everything but the tissue ratios is measured on every second voxel of each axis: an eighth of the time, and a site is
-told as well. The ratios are those of `imunity-evaluate sites`, to the digit.
+Intensities and textures are measured on every second voxel of each axis: an eighth of the time, and a site is told as
+well. Ratios and volumes are those of `imunity-evaluate sites`, to the digit.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from imunity_bids.qc.brain import Brain
 
 STEP = 2  # voxels, along each axis
 BLUR = 2.0  # mm (σ): textures of a site are gone, its contrast is not
-SAMPLE = 20_000  # voxels that tissues are learned from
 BEFORE, AFTER, MATCHED, BLURRED = "before", "after", "matching", "blurred"
 DESCRIPTION = (
     "What the group level compares sites by: tissue levels relative to white matter in voxels well inside each tissue "
-    f"of the image before (every voxel), tissue volumes in mL, intensities and textures (every {STEP}nd voxel of each "
-    "axis), of the image before, after, after plain histogram matching to the reference, and blurred; shape of the "
+    "of the image before, tissue volumes in mL by these levels, intensities and textures (every "
+    f"{STEP}nd voxel of each axis), of the image before, after, after plain histogram matching to the reference, and blurred; shape of the "
     "mask. All in template space."
 )
 
@@ -55,18 +54,22 @@ def image_features(brain: Brain | None, quantiles: np.ndarray) -> dict[str, Any]
     images: dict[str, dict[str, Any]] = {}
     for name, image in ((BEFORE, brain.before), (AFTER, brain.after), (MATCHED, matched)):
         ratios = _plain(tissue_ratios(image, brain.inside))
-        images[name] = {"Ratios": ratios, **volumes_and_intensities(image, brain.mask)}
+        images[name] = {"Ratios": ratios, **volumes_and_intensities(image, brain.mask, brain.inside)}
     blurred = ndimage.gaussian_filter(_coarse(brain.before), BLUR / STEP)
     images[BLURRED] = {"Intensities": _plain(intensity_and_texture(blurred, small))}
     return {"Description": DESCRIPTION, "Images": images, "MaskShape": _plain(mask_shape(small, STEP))}
 
 
-def volumes_and_intensities(image: np.ndarray, mask: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """`VolumesML` and `Intensities` of one image, as in `image_features`; a box around the brain is enough."""
-    coarse, small = _coarse(image), _coarse(mask)
+def volumes_and_intensities(
+    image: np.ndarray, mask: np.ndarray, inside: dict[str, np.ndarray]
+) -> dict[str, dict[str, float | None]]:
+    """`VolumesML` and `Intensities` of one image, as in `image_features`; a box around the brain is enough.
+
+    `inside` are the voxels `well_inside` each tissue of the image before.
+    """
     return {
-        "VolumesML": _plain({t: n * STEP**3 / 1000 for t, n in tissue_volumes(coarse, small, SAMPLE).items()}),
-        "Intensities": _plain(intensity_and_texture(coarse, small)),
+        "VolumesML": _plain({tissue: n / 1000 for tissue, n in tissue_volumes(image, mask, inside).items()}),
+        "Intensities": _plain(intensity_and_texture(_coarse(image), _coarse(mask))),
     }
 
 

@@ -13,7 +13,7 @@ from imunity_bids.bids.participants import age_of, read_participants, sex_of
 from imunity_bids.bids.sites import sites_of
 from imunity_bids.bids.tables import FEATURES
 from imunity_bids.errors import NothingSelected
-from imunity_bids.metrics.volumes import TISSUES
+from imunity_bids.metrics.tissue_classes import TISSUES
 from imunity_bids.settings import Settings
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from imunity_bids.bids.outputs import sidecar_of, write_text
 from imunity_bids.bids.scan import T1w
 from imunity_bids.errors import is_disk_error
-from imunity_bids.metrics.volumes import TISSUES
+from imunity_bids.metrics.tissue_classes import TISSUES
 from imunity_bids.plan.plan import Plan
 from imunity_bids.qc.features import AFTER
 from imunity_bids.reports import figures

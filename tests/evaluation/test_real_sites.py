@@ -61,11 +61,11 @@ def test_a_brain_without_one_of_the_tissues_has_no_ratio_of_it() -> None:
 
 def test_tissue_volumes_of_shells() -> None:
     brain, mask = ball_brain(0, 64)
-    volumes = tissue_volumes(brain, mask)
-    assert sum(volumes.values()) == mask.sum()
+    volumes = tissue_volumes(brain, mask, well_inside(brain, mask))
+    assert sum(volumes.values()) == pytest.approx(mask.sum())
     nearest = np.abs(brain[mask][:, None] - np.array(list(LEVELS.values()))).argmin(axis=1)
-    for number, tissue in enumerate(LEVELS):
-        assert volumes[tissue] == pytest.approx((nearest == number).sum(), rel=0.05)
+    for number, tissue in enumerate(LEVELS):  # noise of 0.01 and borders are shared otherwise than by the nearest level
+        assert volumes[tissue] == pytest.approx((nearest == number).sum(), rel=0.07)
 
 
 def _table() -> pd.DataFrame:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
 from imunity_bids.metrics import similarity
-from imunity_bids.metrics.volumes import tissue_volumes
 
 
 @pytest.fixture
@@ -122,27 +121,3 @@ def test_constant_images_do_not_divide_by_zero(ball: np.ndarray) -> None:
     assert similarity.rank_correlation(flat[ball], np.arange(ball.sum())) == 0
     assert similarity.gradient_correlation(np.ones(ball.shape), flat, ball) == 0
     assert similarity.gray_white_contrast(flat, ball) == 0
-
-
-def tissues(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Slabs of CSF, gray and white matter, of 6,000, 18,000 and 12,000 voxels."""
-    levels = np.repeat([0.2, 0.5, 0.7], [5, 15, 10])[:, None, None]
-    return (levels + 0.03 * rng.standard_normal((30, 40, 30))).astype(np.float32), np.ones((30, 40, 30), bool)
-
-
-def test_volumes_of_known_tissues(rng: np.random.Generator) -> None:
-    volumes = tissue_volumes(*tissues(rng))
-    assert volumes == pytest.approx({"csf": 6000, "gray": 18000, "white": 12000}, rel=0.01)
-    assert sum(volumes.values()) == 36000
-
-
-def test_volumes_do_not_depend_on_the_scale_of_contrast(rng: np.random.Generator) -> None:
-    image, mask = tissues(rng)
-    before, after = tissue_volumes(image, mask), tissue_volumes(0.2 + 0.7 * image, mask)
-    assert after == pytest.approx(before, rel=0.01)
-
-
-def test_only_voxels_of_the_mask_are_counted(rng: np.random.Generator) -> None:
-    image, mask = tissues(rng)
-    mask[:, 20:] = False
-    assert tissue_volumes(image, mask) == pytest.approx({"csf": 3000, "gray": 9000, "white": 6000}, rel=0.02)
