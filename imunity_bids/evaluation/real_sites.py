@@ -27,8 +27,8 @@ from imunity_bids.metrics.matching import matching_to
 from imunity_bids.metrics.similarity import gray_white_contrast
 from imunity_bids.metrics.spread import order_kept, spread
 from imunity_bids.metrics.textures import intensity_and_texture
-from imunity_bids.metrics.tissue_ratios import RATIOS, tissue_ratios, well_inside
 from imunity_bids.metrics.tissue_classes import TISSUES
+from imunity_bids.metrics.tissue_ratios import RATIOS, tissue_ratios, well_inside
 from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.bundle import Reference, load_bundle
 from imunity_bids.models.card import DEFAULT

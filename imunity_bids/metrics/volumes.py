@@ -13,15 +13,15 @@ from imunity_bids.metrics.tissue_ratios import tissue_levels
 def tissue_volumes(image: np.ndarray, mask: np.ndarray, inside: dict[str, np.ndarray]) -> dict[str, float]:
     """Voxels' worth of CSF, gray and white matter in the mask, by names `csf`, `gray`, `white`; they sum to the mask.
 
-    A voxel holds the two tissues whose levels its intensity lies between, in proportion; beyond the levels of CSF and of
-    white matter it holds one. Mixtures of Gaussians are another way, and a bad one here: they move with contrast
+    A voxel holds the two tissues whose levels its intensity lies between, in proportion; beyond the levels of CSF and
+    of white matter it holds one. A mixture of Gaussians fitted to each image would move with its contrast
     (docs/harmonizer.md has both).
 
     Parameters
     ----------
     image
-        (X, Y, Z), T1-weighted: CSF darkest, white matter brightest. NaN for all three tissues where it is not so, or one
-        is missing.
+        (X, Y, Z), T1-weighted: CSF darkest, white matter brightest. NaN for all three tissues where it is not so, or
+        one is missing.
     mask
         Brain, (X, Y, Z) bool.
     inside

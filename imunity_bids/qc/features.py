@@ -25,9 +25,9 @@ BLUR = 2.0  # mm (σ): textures of a site are gone, its contrast is not
 BEFORE, AFTER, MATCHED, BLURRED = "before", "after", "matching", "blurred"
 DESCRIPTION = (
     "What the group level compares sites by: tissue levels relative to white matter in voxels well inside each tissue "
-    "of the image before, tissue volumes in mL by these levels, intensities and textures (every "
-    f"{STEP}nd voxel of each axis), of the image before, after, after plain histogram matching to the reference, and blurred; shape of the "
-    "mask. All in template space."
+    "of the image before (every voxel), tissue volumes in mL by these levels, intensities and textures (every "
+    f"{STEP}nd voxel of each axis), of the image before, after, after plain histogram matching to the reference, and "
+    "blurred; shape of the mask. All in template space."
 )
 
 

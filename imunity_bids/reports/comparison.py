@@ -11,8 +11,8 @@ from joblib import Parallel, delayed
 
 from imunity_bids.metrics.association import cliffs_delta, partial_spearman, shuffled_within
 from imunity_bids.metrics.spread import spread
-from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.metrics.tissue_classes import TISSUES
+from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.qc.features import AFTER, BEFORE, BLURRED, MATCHED
 from imunity_bids.reports.cohort import Cohort
 from imunity_bids.reports.telling import answer, questions

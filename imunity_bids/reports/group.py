@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from imunity_bids.bids.outputs import plain, write_json, write_text
-from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.metrics.tissue_classes import TISSUES
+from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.qc.features import AFTER, BEFORE, MATCHED
 from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports import sites

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.metrics.tissue_classes import TISSUES
+from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.qc.features import AFTER, BEFORE, MATCHED
 from imunity_bids.reports.figures import encode
 from imunity_bids.reports.sentences import RATIO_NAMES, digits

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.metrics.tissue_classes import TISSUES
+from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.qc.features import AFTER, BEFORE, BLUR, BLURRED, MATCHED
 from imunity_bids.reports.cohort import Cohort
 
