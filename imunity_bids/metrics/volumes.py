@@ -11,11 +11,10 @@ from imunity_bids.metrics.tissue_ratios import tissue_levels
 
 
 def tissue_volumes(image: np.ndarray, mask: np.ndarray, inside: dict[str, np.ndarray]) -> dict[str, float]:
-    """Voxels' worth of CSF, gray and white matter in the mask, by names `csf`, `gray`, `white`; they sum to the mask.
+    """Voxels of CSF, gray and white matter in the mask, by names `csf`, `gray`, `white`; they sum to the mask.
 
-    A voxel holds the two tissues whose levels its intensity lies between, in proportion; beyond the levels of CSF and
-    of white matter it holds one. A mixture of Gaussians fitted to each image would move with its contrast
-    (docs/harmonizer.md has both).
+    A voxel is of the tissue whose level is nearest. A mixture of Gaussians fitted to each image would move with its
+    contrast (docs/harmonizer.md has both).
 
     Parameters
     ----------
@@ -31,7 +30,5 @@ def tissue_volumes(image: np.ndarray, mask: np.ndarray, inside: dict[str, np.nda
     csf, gray, white = (levels[tissue] for tissue in TISSUES)
     if not csf < gray < white:  # NaN is never less
         return dict.fromkeys(TISSUES, math.nan)
-    values = image[mask]
-    dark = np.clip((gray - values) / (gray - csf), 0, 1).sum(dtype=float)
-    bright = np.clip((values - gray) / (white - gray), 0, 1).sum(dtype=float)
-    return {"csf": float(dark), "gray": float(len(values) - dark - bright), "white": float(bright)}
+    nearest = np.digitize(image[mask], [(csf + gray) / 2, (gray + white) / 2])
+    return dict(zip(TISSUES, np.bincount(nearest, minlength=3).astype(float).tolist(), strict=True))
