@@ -70,8 +70,8 @@ def group_level(settings: Settings) -> int:
     if not settings.output_dir.is_dir():
         raise InputMissing(f"OUTPUT_DIR {settings.output_dir} does not exist; run the participant level first")
     check_folders(settings)
-    write_text(settings.output_dir / ".bidsignore", BIDSIGNORE)  # an earlier version's knows less
     cohort = write_group(settings)
+    write_text(settings.output_dir / ".bidsignore", BIDSIGNORE)  # an earlier version's knows less
     log.info("%d images in %s", len(cohort.images), settings.output_dir / "group.html")
     return OK
 

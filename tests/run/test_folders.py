@@ -102,6 +102,15 @@ def test_a_folder_that_holds_something_else_is_no_output(dataset: Path, tmp_path
     assert content(out) == before
 
 
+def test_a_group_level_too_early_leaves_nothing_behind(dataset: Path, tmp_path: Path) -> None:
+    """A `.bidsignore` of ours without a dataset_description.json would look like somebody else's folder."""
+    out = tmp_path / "out"
+    out.mkdir()
+    assert main([str(dataset), str(out), "group"]) == 18
+    assert not content(out)
+    check_folders(Settings(dataset, out))
+
+
 def test_our_own_output_is_welcome_again(dataset: Path, tmp_path: Path) -> None:
     write_dataset_files(tmp_path / "out", {"raw": dataset.as_uri()}, "methods")
     check_folders(Settings(dataset, tmp_path / "out"))
