@@ -40,7 +40,7 @@ def main() -> None:
     table["person"] = table.person.str.split("/").str[-1]
     for method, part in table.groupby("method", sort=False):
         found = part.groupby("person")[list(TISSUES)].mean()
-        both = found.join(truth, rsuffix="_truth", how="inner").dropna()
+        both = found.join(truth.add_suffix("_truth"), how="inner").dropna()
         measured, wanted = shares(both[list(TISSUES)]), shares(both[[f"{t}_truth" for t in TISSUES]])
         told = "  ".join(f"{name} {interval(measured[name], wanted[name])}" for name in measured)
         print(f"{method:12} {len(both)} persons  {told}")
