@@ -15,12 +15,12 @@ from imunity_bids.metrics.tissue_classes import TISSUES
 from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.qc.features import AFTER, BEFORE, BLURRED, MATCHED
 from imunity_bids.reports.cohort import Cohort
+from imunity_bids.reports.sentences import PERMUTED
 from imunity_bids.reports.telling import answer, questions
 
 METHODS = (BEFORE, MATCHED, AFTER)
 APART = 0.8  # Cliff's delta from which two sites' ages or sexes hardly overlap
 FEWEST = 2  # persons of a site, for a spread within it
-PERMUTED = "permuted"
 
 
 def compare(cohort: Cohort, jobs: int = 1) -> dict[str, Any]:

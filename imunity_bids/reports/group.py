@@ -16,11 +16,11 @@ from imunity_bids.reports import sites
 from imunity_bids.reports.cohort import Cohort, read_cohort
 from imunity_bids.reports.comparison import compare
 from imunity_bids.reports.group_page import render
+from imunity_bids.reports.sentences import TISSUE_NAMES
 from imunity_bids.settings import Settings
 
 METHODS = {BEFORE: "before", MATCHED: "after plain histogram matching", AFTER: "after harmonization"}
 _RATIO_TEXTS = {"gray_white": "Level of gray matter", "csf_white": "Level of CSF"}
-_TISSUE_TEXTS = {"csf": "CSF", "gray": "gray matter", "white": "white matter"}
 STORED = {
     **{
         f"{ratio}_{method}": f"{text} relative to white matter, well inside both, {when}"
@@ -29,7 +29,7 @@ STORED = {
     },
     **{
         f"{tissue}_ml_{method}": f"Volume of {text} in template space in mL, {when}"
-        for tissue, text in _TISSUE_TEXTS.items()
+        for tissue, text in TISSUE_NAMES.items()
         for method, when in METHODS.items()
     },
 }

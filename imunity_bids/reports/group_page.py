@@ -14,7 +14,7 @@ from imunity_bids.reports import sites
 from imunity_bids.reports.cohort import Cohort
 from imunity_bids.reports.group_pictures import Strip, colours, contrast_picture, feature_picture, strip
 from imunity_bids.reports.pages import template
-from imunity_bids.reports.sentences import RATIO_NAMES, change_of, digits, headlines, warnings
+from imunity_bids.reports.sentences import RATIO_NAMES, TISSUE_NAMES, change_of, digits, headlines, warnings
 
 MOST_OUTLIERS = 10  # images that are named
 
@@ -39,6 +39,7 @@ def render(cohort: Cohort, by_site: pd.DataFrame, comparison: dict[str, Any]) ->
         contrast_picture=contrast_picture(features, colour) if set(RATIOS) <= set(features) else "",
         feature_picture=feature_picture(features, colour) if set(RATIOS) <= set(features) else "",
         ratio_names=RATIO_NAMES,
+        tissue_names=TISSUE_NAMES,
         methods={BEFORE: "before", MATCHED: "plain histogram matching", AFTER: "after"},
         change_of=change_of,
         strips=_strips(_contrasts(cohort, images) + _series(images, folded=False), images, colour),

@@ -8,6 +8,8 @@ from typing import Any
 from imunity_bids.qc.features import AFTER, BEFORE, MATCHED
 
 RATIO_NAMES = {"gray_white": "gray / white matter", "csf_white": "CSF / white matter"}
+TISSUE_NAMES = {"csf": "CSF", "gray": "gray matter", "white": "white matter"}
+PERMUTED = "permuted"  # how the control's column is marked
 MOST_PAIRS = 5  # that are named
 
 
@@ -19,9 +21,10 @@ def digits(value: float) -> str:
 
 
 def headlines(comparison: dict[str, Any]) -> list[str]:
-    """One sentence per tissue ratio, one on the probes."""
+    """One sentence per tissue ratio, one on the probes, one on what goes with tissue volumes."""
     said = [_contrast_sentence(ratio, methods) for ratio, methods in comparison["contrast"].items()]
-    return said + _probe_sentences({row["name"]: row for row in comparison["probes"] if "accuracy" in row})
+    said += _probe_sentences({row["name"]: row for row in comparison["probes"] if "accuracy" in row})
+    return said + _biology_sentences(comparison["biology"])
 
 
 def _contrast_sentence(ratio: str, methods: dict[str, Any]) -> str:
@@ -55,6 +58,24 @@ def _probe_sentences(probes: dict[str, dict[str, Any]]) -> list[str]:
             f"{floor['accuracy']:.0%}: where the persons or masks of sites differ, do not expect guessing after."
         )
     return [said]
+
+
+def _biology_sentences(rows: list[dict[str, Any]]) -> list[str]:
+    """Associations that are there before or after; that there is none, where none is."""
+    if not rows:
+        return []
+    found = [row for row in rows if PERMUTED not in row["column"] and change_of(row["methods"]) != "none"]
+    if not found:
+        columns = ", ".join(dict.fromkeys(row["column"] for row in rows if PERMUTED not in row["column"]))
+        return [f"Whether biology is kept cannot be seen here: volumes of tissues go with none of {columns}."]
+    parts = []
+    for row in found:
+        before, after, matched = (f"{row['methods'][name]['r']:.2f}" for name in (BEFORE, AFTER, MATCHED))
+        parts.append(
+            f"{row['column']} with {TISSUE_NAMES[row['tissue']]} {before} before, {after} after "
+            f"({change_of(row['methods'])}), {matched} after plain histogram matching"
+        )
+    return [f"What goes with the volume of a tissue (rank correlation within sites): {'; '.join(parts)}."]
 
 
 def warnings(comparison: dict[str, Any]) -> list[str]:

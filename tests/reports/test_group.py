@@ -25,7 +25,7 @@ from imunity_bids.reports import telling
 from imunity_bids.reports.cohort import labels
 from imunity_bids.reports.comparison import as_numbers, confounded
 from imunity_bids.reports.group import write_group
-from imunity_bids.reports.sentences import change_of, digits, warnings
+from imunity_bids.reports.sentences import change_of, digits, headlines, warnings
 from imunity_bids.settings import Settings
 from tests.simulation.people import ball_brain
 
@@ -226,6 +226,26 @@ def test_what_became_of_an_association() -> None:
         (gone, gone, "none"),
     ):  # fmt: skip
         assert change_of({"before": before, "after": after}) == word
+
+
+def test_biology_in_a_sentence() -> None:
+    def row(column: str, tissue: str, before: float, after: float) -> dict:
+        methods = {"before": before, "after": after, "matching": 0.05}
+        return {
+            "column": column,
+            "tissue": tissue,
+            "methods": {name: {"r": r, "low": r - 0.2, "high": r + 0.2} for name, r in methods.items()},
+        }
+
+    rows = [row("age", "gray", -0.61, -0.5), row("sex", "csf", 0.1, 0.1), row("age, permuted", "gray", 0.4, 0.4)]
+    told = headlines({"contrast": {}, "probes": [], "biology": rows})
+    assert told == [
+        "What goes with the volume of a tissue (rank correlation within sites): age with gray matter -0.61 before, "
+        "-0.50 after (kept), 0.05 after plain histogram matching."
+    ]
+    assert headlines({"contrast": {}, "probes": [], "biology": rows[1:]}) == [
+        "Whether biology is kept cannot be seen here: volumes of tissues go with none of sex."
+    ]
 
 
 def test_digits() -> None:
