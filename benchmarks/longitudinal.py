@@ -1,6 +1,6 @@
 """Growth of the ventricles between two scans of one simulated person: with `--longitudinal`, and cross-sectionally.
 
-python benchmarks/longitudinal.py OUT [--growth 0.02] [--scanners A A] [--mm 2]
+python benchmarks/longitudinal.py OUT [--growth 0.02] [--scanners A A] [--mm 2] [--seeds 1]
 
 The tissue maps of the demo's person are deformed smoothly around the ventricles until these are larger by the growth;
 both heads are moved, and scanned with fields and noise of their own. The growth is measured as a boundary shift
@@ -31,6 +31,8 @@ CSF, AROUND_MM, REACH_MM = TISSUES.index("csf"), 4, 4.0
 AROUND_IT_MM, TISSUE = 6, 0.35  # where the level of brain is taken, and above what, white matter being at 0.7
 MOTIONS = (((2, -1, 1.5), (1.0, -2.0, 0.5)), ((-3, 2, -4), (-2.0, 3.0, -1.5)))  # degrees, mm
 SESSIONS = ("1", "2")
+WAYS = {"longitudinal": ["--longitudinal"], "cross-sectional": []}
+MEASURE = "the same measure, no scanner and no motion"
 
 
 def ventricles_of(maps: np.ndarray) -> np.ndarray:
@@ -88,11 +90,11 @@ def fitting_pull(csf: np.ndarray, pull: np.ndarray, region: np.ndarray, growth: 
     return brentq(lambda by: excess(by) - growth, 0, 3, xtol=1e-4)
 
 
-def make(folder: Path, growth: float, scanners: tuple[str, str], mm: int) -> tuple[float, float]:
-    """Write the dataset, and the region in the first scan's space; gives the region's share of CSF, and the growth by
-    the same measure."""
+def make(folder: Path, growth: float, scanners: tuple[str, str], mm: int, seed: int) -> tuple[float, float]:
+    """Write the dataset of a seed's person, fields and noise, and the region in the first scan's space; gives the
+    region's share of CSF, and the growth by the same measure."""
     maps, affine = template_head()
-    maps, affine = coarser(warp(maps, np.random.default_rng([1, 2])), affine, mm)
+    maps, affine = coarser(warp(maps, np.random.default_rng([seed, 2])), affine, mm)
     ventricles = ventricles_of(maps)
     region = ndimage.distance_transform_edt(~ventricles, sampling=mm) <= AROUND_MM
     pull = pull_of(ventricles, mm)
@@ -106,7 +108,7 @@ def make(folder: Path, growth: float, scanners: tuple[str, str], mm: int) -> tup
         )
         head = moved(maps, pull, pulled, pose, centre)
         scanner = replace(by_name[name], spacing_mm=(1.0, 1.0, 1.0))  # in voxels of the maps, whose affine is in mm
-        data, grid = scan(head, affine, scanner, np.random.default_rng([1, int(session)]))
+        data, grid = scan(head, affine, scanner, np.random.default_rng([seed, int(session)]))
         path = folder / "sub-01" / f"ses-{session}" / "anat" / f"sub-01_ses-{session}_T1w.nii.gz"
         write_nifti(path, data, grid, code=1)
         write_json(sidecar_of(path), {"Manufacturer": "simulated", "ManufacturersModelName": name})
@@ -149,28 +151,37 @@ def growth_in(out: Path, region_file: Path, description: str, share: float, mm: 
     return growth_of(*(np.asarray(image.dataobj) for image in images), there, share, mm)
 
 
+def growths(output: Path, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    """Of one simulated person, by all ways."""
+    from imunity_bids.cli.run import main as run
+    from imunity_bids.image.template import BUILT_IN
+
+    dataset = output / "bids"
+    share, truth = make(dataset, options.growth, tuple(options.scanners), options.mm, seed)
+    template = BUILT_IN if options.mm == 1 else coarse_template(output / "templateflow", options.mm)
+    found = {MEASURE: truth}
+    for name in options.ways:
+        out = output / name
+        run([str(dataset), str(out), "participant", "--template", template, "--nprocs", "1", *WAYS[name]])
+        for description in ("preproc", "harmonized"):
+            found[f"{name}, {description}"] = growth_in(out, output / "region.nii.gz", description, share, options.mm)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("--growth", type=float, default=0.02)
     parser.add_argument("--mm", type=int, default=1, help="voxels of head and template: 2 takes an eighth of the time")
     parser.add_argument("--scanners", nargs=2, default=["A", "A"], metavar="NAME")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of persons, fields and noise")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     options = parser.parse_args()
 
-    from imunity_bids.cli.run import main as run
-    from imunity_bids.image.template import BUILT_IN
-
-    dataset = options.output / "bids"
-    share, truth = make(dataset, options.growth, tuple(options.scanners), options.mm)
-    template = BUILT_IN if options.mm == 1 else coarse_template(options.output / "templateflow", options.mm)
-    told = {"growth of the maps": options.growth, "the same measure, no scanner and no motion": truth}
-    for name, extra in (("longitudinal", ["--longitudinal"]), ("cross-sectional", [])):
-        out = options.output / name
-        run([str(dataset), str(out), "participant", "--template", template, "--nprocs", "1", *extra])
-        for description in ("preproc", "harmonized"):
-            told[f"{name}, {description}"] = growth_in(
-                out, options.output / "region.nii.gz", description, share, options.mm
-            )
+    table = {seed: growths(options.output / f"seed-{seed}", seed, options) for seed in options.seeds}
+    means = {name: float(np.mean([row[name] for row in table.values()])) for name in table[options.seeds[0]]}
+    errors = {name: max(abs(row[name] - options.growth) for row in table.values()) for name in means}
+    told = {"growth of the maps": options.growth, "by seed": table, "mean": means, "largest error": errors}
     print(json.dumps(told, indent=2))
 
 
