@@ -3,7 +3,7 @@
 After Lewis and Fox 2004 (doi:10.1016/j.neuroimage.2004.04.030): where scans lie on each other, the log of their ratio
 is smooth where it is field, and small and sharp where the brain has changed. Each scan is brought to the mean of all
 fields, as Leung et al. 2012 (doi:10.1016/j.neuroimage.2011.10.068) do for more than two, so that none is the target.
-Voxels well inside a tissue tell it; CSF, borders between tissues, and what changed do not.
+Voxels inside tissue tell it, away from CSF; borders between tissues, and what changed, do not.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from imunity_bids.errors import DataUnusable
 from imunity_bids.image.bias_field import SPACING_MM, surroundings
 from imunity_bids.image.smooth import mean_in_mask
 
-SIGMA_MM = 8.0  # of the Gaussian that smooths the log ratios
+SIGMA_MM = 12.0  # of the Gaussian that smooths the log ratios
 ROUNDS = 4  # what one smoothing leaves is smoothed again: a single one flattens what is no wider than itself
 TISSUE = 0.6  # of the brain's median, below which a voxel is no tissue but CSF
+CORE_MM = 4.0  # from the next CSF, which may have moved
 OUTLIER = 3.0  # robust standard deviations from the field, where a voxel counts no more
 LEAST = 1e-6  # relative difference of two levels
 ENOUGH = 100  # points of tissue
@@ -40,17 +42,21 @@ def deviations(scans: Sequence[nib.Nifti1Image], seen: np.ndarray) -> list[nib.N
     -------
     On a grid of 3 mm that reaches further than the scans', smooth, 0 far from the brain.
     """
-    step = max(1, round(SPACING_MM / float(scans[0].header.get_zooms()[0])))
-    sigma = SIGMA_MM / (step * float(scans[0].header.get_zooms()[0]))
+    mm = float(scans[0].header.get_zooms()[0])
+    step = max(1, round(SPACING_MM / mm))
+    sigma = SIGMA_MM / (step * mm)
     margin = int(np.ceil(REACH_MM / SIGMA_MM * sigma))
 
     def coarse(volume: np.ndarray) -> np.ndarray:
         return np.pad(volume[(slice(step // 2, None, step),) * 3], margin)
 
     volumes = [_in_units_of_its_brain(scan, seen) for scan in scans]
-    levels = [coarse(surroundings(volume)[0]) for volume in volumes]
+    levels = [surroundings(volume)[0] for volume in volumes]
+    tissue = coarse(
+        ndimage.binary_erosion(seen & (np.min(levels, axis=0) > TISSUE), iterations=max(1, round(CORE_MM / mm)))
+    )
+    levels = [coarse(level) for level in levels]
     mean, spread = (coarse(part) for part in surroundings(np.mean(volumes, axis=0)))
-    tissue = coarse(seen) & (np.min(levels, axis=0) > TISSUE)
     if tissue.sum() < ENOUGH:
         raise DataUnusable("the scans of this person that one scanner made have too little tissue in common")
     logs = np.log(levels, out=np.zeros((len(levels), *tissue.shape)), where=tissue)

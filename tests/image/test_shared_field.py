@@ -60,7 +60,7 @@ def test_the_difference_of_fields_is_found_and_the_gain_is_not() -> None:
     for part, field in zip(found, fields, strict=True):
         true = (field - np.mean(fields, axis=0))[mask]
         left = part - true
-        assert left.std() < 0.25 * true.std()
+        assert left.std() < 0.35 * true.std()
 
 
 def test_nobody_is_the_target() -> None:
@@ -103,7 +103,7 @@ def test_a_lesion_is_taken_for_field_only_where_it_is_faint_and_nobody_marked_it
     darker: float, taken_for_field: bool
 ) -> None:
     image, mask = brain()
-    lesion = np.linalg.norm(mm() - np.array([25, 0, 0]).reshape(3, 1, 1, 1), axis=0) < 12
+    lesion = np.linalg.norm(mm() - np.array([25, 0, 0]).reshape(3, 1, 1, 1), axis=0) < 16
     scans = [seen(image, 0.0, 1), seen(np.where(lesion, (1 - darker) * image, image), 0.0, 2)]
     unmarked, marked = (np.abs(inside(deviations(scans, where)[0], lesion)).max() for where in (mask, mask & ~lesion))
     assert marked < 0.002
