@@ -57,8 +57,8 @@ def add_visits(plan: Plan, visits: tuple[T1w, ...], workflow: Workflow) -> dict[
 def _share_fields(plan: Plan, fields: dict[T1w, Workflow], workflow: Workflow) -> dict[T1w, Node]:
     """Steps that bring scans to the mean field of those by their scanner; none for scans that are alone with theirs."""
     even = {}
-    groups = [tuple(v for v in fields if v == visit or v in plan.sharing_field(visit)) for visit in fields]
-    for group in dict.fromkeys(groups):
+    groups = ({visit, *plan.sharing_field(visit)} for visit in fields)
+    for group in dict.fromkeys(tuple(visit for visit in fields if visit in group) for group in groups):
         if len(group) > 1:
             find = _deviations(plan, {visit: fields[visit] for visit in group}, workflow)
             for index, visit in enumerate(group):
