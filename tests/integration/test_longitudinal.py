@@ -140,8 +140,9 @@ def test_scans_of_one_scanner_have_one_field_left(
         assert imunity(folder, out, "--longitudinal", "--save-bias-field") == 0
         first, second = (voxels(out, name, "preproc") for name in VISITS)
         tissue = (first > 0.35) & (second > 0.35)
-        ratio = ndimage.gaussian_filter(np.where(tissue, np.log(second / first, where=tissue, out=first * 0), 0), 2)
-        unlike[known] = (ratio / np.maximum(ndimage.gaussian_filter(tissue.astype(float), 2), 0.1))[tissue].std()
+        ratio = np.where(tissue, np.log(np.maximum(second, 0.1) / np.maximum(first, 0.1)), 0)
+        share = np.maximum(ndimage.gaussian_filter(tissue.astype(float), 2), 0.1)
+        unlike[known] = (ndimage.gaussian_filter(ratio, 2) / share)[tissue].std()
         for name, other in zip(VISITS, reversed(VISITS), strict=True):
             said = told(out, name)
             shared = [uri.rpartition("/")[2] for uri in said["Harmonization"].get("SharedField", [])]
