@@ -130,6 +130,12 @@ def white_matter_field(
     return np.exp(np.clip(log_field, inside.min(), inside.max())).astype(np.float32)
 
 
+def surroundings(volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the 3 × 3 × 3 voxels around each of a volume (X, Y, Z)."""
+    mean = ndimage.uniform_filter(volume, 3)
+    return mean, np.sqrt(np.maximum(ndimage.uniform_filter(volume**2, 3) - mean**2, 0))
+
+
 @dataclass(frozen=True)
 class _Points:
     """Voxels on a coarse grid inside the brain, n of them."""
@@ -141,14 +147,12 @@ class _Points:
 
 
 def _points(data: np.ndarray, mask: np.ndarray, white: np.ndarray, zooms: tuple[float, ...]) -> _Points:
-    inside = np.where(mask, data, 0).astype(np.float32)
-    mean = ndimage.uniform_filter(inside, 3)
-    variance = ndimage.uniform_filter(inside**2, 3) - mean**2
+    mean, spread = surroundings(np.where(mask, data, 0).astype(np.float32))
     steps = [max(1, round(SPACING_MM / zoom)) for zoom in zooms]
     grid = tuple(slice(step // 2, None, step) for step in steps)
     chosen = mask[grid] & (mean[grid] > 0)
     level = mean[grid][chosen]
-    variation = np.sqrt(np.maximum(variance[grid][chosen], 0)) / level
+    variation = spread[grid][chosen] / level
     map_of_white = np.clip(1.2 * white[grid][chosen], 0, 1)  # smoothing has lowered it everywhere
     usual = variation[map_of_white > 0.8]
     reference = EVEN * float(np.median(usual)) if len(usual) else 1.0

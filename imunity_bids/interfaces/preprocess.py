@@ -236,7 +236,9 @@ class _BiasInputs(Inputs):
     method = traits.Enum("white-matter", "plain", "none", usedefault=True)
 
 
-class _BiasOutputs(TraitedSpec):
+class BiasOutputs(TraitedSpec):
+    """Of steps that take a field out."""
+
     out_file = File(desc="image without bias field, float32")
     field = File(desc="the field: image = raw / field")
     moved = File(desc="image without bias field in template space, 0 beyond the box of the brain, not yet masked")
@@ -247,7 +249,7 @@ class CorrectBias(Interface):
     """Bias field, by what the template says of white matter, and the image without it in template space."""
 
     input_spec = _BiasInputs
-    output_spec = _BiasOutputs
+    output_spec = BiasOutputs
 
     def work(self, folder: Path) -> dict[str, Any]:
         """See `image.bias_field`."""

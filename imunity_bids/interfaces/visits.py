@@ -10,7 +10,7 @@ import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, OutputMultiPath, TraitedSpec, traits
 
 from imunity_bids.interfaces.base import Inputs, Interface, load, save, seen_of
-from imunity_bids.interfaces.preprocess import TOUCHED, correlation_there, seen_there
+from imunity_bids.interfaces.preprocess import TOUCHED, BiasOutputs, correlation_there, seen_there
 
 
 class _MidSpaceInputs(Inputs):
@@ -121,6 +121,78 @@ class PlaceVisit(Interface):
                 "template_correlation": correlation_there(data * native, image, template, forward, seen),
                 "template_dice": overlap,
                 "brain_volume_ml": _volume_ml(native, image),
+            },
+        }
+
+
+class _DeviationsInputs(Inputs):
+    in_files = InputMultiPath(File(exists=True), mandatory=True, desc="without their own fields, in template space")
+    seens = InputMultiPath(File(exists=True), mandatory=True, desc="brain masks without lesions there")
+
+
+class _DeviationsOutputs(TraitedSpec):
+    out_files = OutputMultiPath(File(), desc="log of each scan's field relative to the mean of all, smooth, 3 mm")
+
+
+class FindDeviations(Interface):
+    """Scans of one person by one scanner -> what their fields still differ by."""
+
+    input_spec = _DeviationsInputs
+    output_spec = _DeviationsOutputs
+
+    def work(self, folder: Path) -> dict[str, Any]:
+        """See `image.shared_field`."""
+        from imunity_bids.image.shared_field import deviations
+
+        given = self.inputs
+        seen = np.logical_and.reduce([load(path)[1] > 0 for path in given.seens])
+        found = deviations([load(path)[0] for path in given.in_files], seen)
+        paths = [folder / f"deviation{index}.nii" for index in range(len(found))]
+        for deviation, path in zip(found, paths, strict=True):
+            deviation.to_filename(path)
+        return {"out_files": list(map(str, paths))}
+
+
+class _ShareFieldInputs(Inputs):
+    native_t1w = File(exists=True, mandatory=True, desc="scan without its own field")
+    field = File(exists=True, mandatory=True, desc="that field")
+    moved = File(exists=True, mandatory=True, desc="the scan in template space")
+    bias_info = traits.Dict(mandatory=True, desc="how the field was found")
+    native_seen = File(exists=True, mandatory=True, desc="brain mask without lesions on the voxels of the scan")
+    backward = File(exists=True, mandatory=True, desc="ITK transform, template to image")
+    index = traits.Int(mandatory=True, desc="which of the deviations is that of this scan")
+    deviations = InputMultiPath(File(exists=True), mandatory=True)
+
+
+class ShareField(Interface):
+    """Scan without its own field -> scan whose field is the mean of the person's by this scanner."""
+
+    input_spec = _ShareFieldInputs
+    output_spec = BiasOutputs
+
+    def work(self, folder: Path) -> dict[str, Any]:
+        """The scan is not resampled: the deviation, which is smooth, is."""
+        from imunity_bids.image.ants_bridge import apply
+        from imunity_bids.image.spaces import write_identity
+        from imunity_bids.metrics.image_quality import inu
+
+        given = self.inputs
+        deviation, logs = load(given.deviations[given.index])
+
+        def here(grid: nib.Nifti1Image, transform: Path) -> np.ndarray:
+            return np.exp(apply(logs, deviation, grid, transform, "linear"))
+
+        (image, data), (place, moved) = load(given.native_t1w), load(given.moved)
+        factor = here(image, Path(given.backward))
+        field = load(given.field)[1] * factor
+        moved = moved / here(place, write_identity(folder / "identity.mat"))
+        return {
+            "out_file": save(folder / "unbiased.nii", data / factor, image),
+            "field": save(folder / "field.nii", field, image),
+            "moved": save(folder / "template.nii", moved, place),
+            "info": {
+                "method": f"{given.bias_info['method']}; the mean field of the person's scans by this scanner",
+                "measures": inu(field, load(given.native_seen)[1] > 0),
             },
         }
 

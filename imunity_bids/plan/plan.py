@@ -57,16 +57,19 @@ class Plan:
         return tuple(visit for visit in self.together if visit.subject == image.subject)
 
     def alike(self, image: T1w) -> tuple[T1w, ...]:
-        """Those of its `visits` that the same scanner made by the same protocol, without itself: they share a curve.
-
-        What a generator paints has none to share.
-        """
-        if self.card["architecture"]["kind"] != "curves":
-            return ()
+        """Those of its `visits` that the same scanner made by the same protocol, without itself."""
         visits = {visit.stem: visit for visit in self.visits(image)}
         groups = seen_alike(self.settings.bids_dir, visits)
         own = next((group for group in groups if image.stem in group), [])
         return tuple(visits[stem] for stem in own if stem != image.stem)
+
+    def sharing_field(self, image: T1w) -> tuple[T1w, ...]:
+        """Those alike, unless fields are left as they are: all have what is left of their fields in common."""
+        return () if self.settings.bias_correction == "none" else self.alike(image)
+
+    def sharing_curve(self, image: T1w) -> tuple[T1w, ...]:
+        """Those alike, unless a generator paints, which has no curve to share."""
+        return self.alike(image) if self.card["architecture"]["kind"] == "curves" else ()
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""

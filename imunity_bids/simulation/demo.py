@@ -7,6 +7,7 @@ a scanner turns them into an image by its contrast, bias field, resolution and n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +19,7 @@ from scipy import ndimage
 from imunity_bids.bids.outputs import write_json, write_nifti, write_text
 
 NAME = "ImUnity-BIDS demo"
+AT_ONCE = 2  # subjects; each takes 1.5 GB
 TISSUES = ("gray", "white", "csf", "bone", "fat", "muscle", "eye")
 
 
@@ -76,7 +78,8 @@ def write_heads(
         How the head lies at a visit: a rigid motion in mm, (4, 4), of the image's header.
     """
     maps, affine = template_head()
-    for subject, stays in groupby(enumerate(visits), key=lambda entry: entry[1].subject):
+
+    def write_subject(subject: str, stays: list[tuple[int, Visit]]) -> None:
         head = change(subject, warp(maps, np.random.default_rng([seed, int(subject)])))
         for index, visit in stays:
             rng = np.random.default_rng([seed, 100 + index])
@@ -85,6 +88,12 @@ def write_heads(
             path = folder / f"sub-{subject}" / f"ses-{visit.session}" / "anat" / f"{stem}.nii.gz"
             write_nifti(path, data, place(rng) @ grid, code=1)
             write_json(path.with_name(f"{stem}.json"), {"Manufacturer": f"Invented {visit.scanner.name}"})
+
+    by_subject = groupby(enumerate(visits), key=lambda entry: entry[1].subject)
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # scipy, numpy and zlib let other threads run
+        written = [pool.submit(write_subject, subject, list(stays)) for subject, stays in by_subject]
+    for subject in written:
+        subject.result()
     write_json(
         folder / "dataset_description.json",
         {"Name": name, "BIDSVersion": "1.11.0", "DatasetType": "raw", "License": "CC0"},

@@ -50,7 +50,7 @@ def init_participants_wf(plan: Plan) -> Workflow:
     bridges = init_bridges(plan)
     for image in plan.images:
         own = preprocess_with_visits if plan.visits(image) else preprocess
-        alike = [preprocess_with_visits(visit) for visit in plan.alike(image)]
+        alike = [preprocess_with_visits(visit) for visit in plan.sharing_curve(image)]
         _add_image(plan, image, workflow, own(image), alike, encoded, bridges)
     return workflow
 
@@ -225,7 +225,12 @@ def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, prep
 
 
 def _provenance(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRequest) -> dict[str, Any]:
-    hashes, visits, alike = plan.card["sha256"], plan.visits(image), plan.alike(image)
+    hashes = plan.card["sha256"]
+    shared = {
+        "SharedSpace": plan.visits(image),
+        "SharedField": plan.sharing_field(image),
+        "SharedCurve": plan.sharing_curve(image),
+    }
     return {
         "Bundle": {
             "Name": plan.card["name"],
@@ -240,8 +245,7 @@ def _provenance(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRe
         "ReferenceScans": reference.scans,
         "Template": plan.settings.template,
         "Registration": plan.settings.registration,
-        **({"SharedSpace": [visit.uri for visit in visits]} if visits else {}),
-        **({"SharedCurve": [visit.uri for visit in alike]} if alike else {}),
+        **{what: [visit.uri for visit in visits] for what, visits in shared.items() if visits},
     }
 
 

@@ -9,10 +9,9 @@ from nipype import Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
 
 from imunity_bids.bids.scan import T1w
-from imunity_bids.interfaces.preprocess import CorrectBias, Register, WhiteStripe
-from imunity_bids.interfaces.visits import PlaceVisit
+from imunity_bids.interfaces.preprocess import WhiteStripe
 from imunity_bids.plan.plan import Plan
-from imunity_bids.workflows.extraction import HEAD, connect_head, init_extraction_wf
+from imunity_bids.workflows.field import FOUND, connect_found, init_field_wf
 from imunity_bids.workflows.nodes import make_node, step_gb, volume_gb
 
 OUTPUTS = (
@@ -38,6 +37,10 @@ _VISITS = (
     "al. 2012) and share one brain mask and one transform from there to the template; those of one scanner and "
     "protocol share one intensity curve."
 )
+_SHARED_FIELD = (
+    " What the fields of a person's scans by one scanner and protocol still differed by was taken out of each, "
+    "relative to their mean (after Lewis and Fox 2004)."
+)
 _FIELD = {
     "white-matter": (
         "Intensity non-uniformity was corrected by a smooth field through white matter, which a model of tissues and "
@@ -55,7 +58,7 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str, toge
     Inputs
     ------
     The raw image is set when the workflow is built; there is no node to connect to, unless the scan shares its space
-    with others (`together`): then `workflows.visits` connects the nodes `head` and `register`, and the mask is shared.
+    with others (`together`): then `workflows.visits` connects the node `found`.
 
     Outputs (of the node `outputs`)
     -------------------------------
@@ -70,51 +73,24 @@ def init_preprocess_wf(image: T1w, plan: Plan, crash_file: Path, name: str, toge
         What was mended; method and measures of the mask; how the field was estimated; measures of the registration;
         the white-matter peak.
     """
-    settings, size = plan.settings, volume_gb(image.path)
-    head = Node(IdentityInterface(list(HEAD)), name="head")
-    alone = Register(template=settings.template, kind=settings.registration, seed=settings.random_seed)
-    register = make_node(
-        PlaceVisit(template=settings.template) if together else alone,
-        "register",
+    settings = plan.settings
+    found, outputs = (
+        Node(IdentityInterface(list(fields)), name=name) for fields, name in ((FOUND, "found"), (OUTPUTS, "outputs"))
+    )
+    stripe = make_node(
+        WhiteStripe(template=settings.template, crash_file=str(crash_file)),
+        "stripe",
         settings,
-        step_gb("register", size),
+        step_gb("stripe", volume_gb(image.path)),
         depends_on=plan.preprocessing["template_sha256"],
     )
-    known = {"depends_on": plan.preprocessing["template_sha256"]}
-    correct = CorrectBias(template=settings.template, method=settings.bias_correction)
-    bias = make_node(correct, "bias", settings, step_gb("bias", size), **known)
-    stripe = make_node(WhiteStripe(template=settings.template), "stripe", settings, step_gb("stripe", size), **known)
-    masked, names = (register, ("native_mask", "native_seen")) if together else (head, ("mask", "seen"))
-    outputs = Node(IdentityInterface(list(OUTPUTS)), name="outputs")
-    for step in (register, bias, stripe):
-        step.inputs.crash_file = str(crash_file)
-
     workflow = Workflow(name)
     if not together:
-        connect_head(workflow, init_extraction_wf(image, plan, crash_file, f"{name}_head"), head)
+        connect_found(workflow, init_field_wf(image, plan, crash_file, f"{name}_field"), found)
     workflow.connect(
         [
-            (head, register, [("conformed", "in_file"), ("mask", "mask"), ("seen", "seen")]),
-            (head, bias, [("conformed", "in_file")]),
-            (masked, bias, [(names[0], "mask"), (names[1], "seen")]),
-            (register, bias, [("mask", "template_mask")]),
-            (register, bias, [(name, name) for name in ("forward", "backward", "overlap")]),
-            (bias, stripe, [("moved", "in_file")]),
-            (register, stripe, [("mask", "mask"), ("seen", "seen")]),
-            (head, outputs, [(name, name) for name in ("conformed", "conform_info", "brain_info")]),
-            (masked, outputs, [(names[0], "native_mask")]),
-            (bias, outputs, [("out_file", "native_t1w"), ("field", "field"), ("info", "bias_info")]),
-            (
-                register,
-                outputs,
-                [
-                    ("mask", "template_mask"),
-                    ("seen", "template_seen"),
-                    ("forward", "forward"),
-                    ("backward", "backward"),
-                    ("info", "registration_info"),
-                ],
-            ),
+            (found, stripe, [("moved", "in_file"), ("template_mask", "mask"), ("template_seen", "seen")]),
+            (found, outputs, [(name, name) for name in OUTPUTS if name in FOUND]),
             (stripe, outputs, [("out_file", "striped"), ("info", "stripe_info")]),
         ]
     )
@@ -128,7 +104,8 @@ def preprocessing_text(plan: Plan) -> str:
         f"Each image was reoriented to RAS{_DENOISING[settings.denoise]}; "
         f"the brain was extracted with {_EXTRACTION[settings.skull_strip]}{_given_text(plan)}; "
         f"it was registered to {settings.template} with ANTs ({settings.registration}; antspyx "
-        f"{metadata.version('antspyx')}).{_VISITS * bool(plan.together)} {_FIELD[settings.bias_correction]} "
+        f"{metadata.version('antspyx')}).{_VISITS * bool(plan.together)} {_FIELD[settings.bias_correction]}"
+        f"{_SHARED_FIELD * any(map(plan.sharing_field, plan.together))} "
         "Intensities were normalised by the white-matter peak (white stripe; Shinohara et al. 2014), found where the "
         "template has white matter, placed at "
         "0.7."

@@ -11,10 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from imunity_bids.image.ants_bridge import read_motion
-from tests.integration.conftest import SMALL, describe, sidecar, told, with_gamma, write
+from tests.integration.conftest import SMALL, describe, sidecar, told, voxels, with_gamma, write
 
 TURNED = nib.affines.from_matvec(Rotation.from_euler("xyz", (5, -4, 6), degrees=True).as_matrix(), (4.0, -3.0, 2.0))
 VISITS = ("sub-01_ses-1", "sub-01_ses-2")
@@ -119,3 +120,38 @@ def test_a_scan_that_fails_takes_the_person_along_and_is_named(
     assert "leave it out (--session-label" in caplog.text
     assert not list(tmp_path.rglob("*harmonized*"))
     assert imunity(dataset, tmp_path, "--longitudinal", "--participant-label", "03", "--session-label", "1") == 0
+
+
+def test_scans_of_one_scanner_have_one_field_left(
+    small_brain: nib.Nifti1Image, tmp_path: Path, imunity: Callable[..., int]
+) -> None:
+    """Said in the sidecars, and part of the field that is saved; scans of which nothing is known keep their own."""
+    across = np.linspace(-1, 1, small_brain.shape[1])[:, None]
+    fields = [np.exp(0.2 * across**3), np.exp(-0.2 * across)]
+    unlike = {}
+    for known in (True, False):
+        folder, out = tmp_path / f"bids{known}", tmp_path / f"out{known}"
+        for name, field in zip(VISITS, fields, strict=True):
+            data = (np.asarray(small_brain.dataobj) * field).astype(np.int16)
+            path = write(folder, name, nib.Nifti1Image(data, small_brain.affine))
+            if known:
+                path.with_name(f"{name}_T1w.json").write_text('{"ManufacturersModelName": "A"}')
+        describe(folder)
+        assert imunity(folder, out, "--longitudinal", "--save-bias-field") == 0
+        first, second = (voxels(out, name, "preproc") for name in VISITS)
+        tissue = (first > 0.35) & (second > 0.35)
+        ratio = np.where(tissue, np.log(np.maximum(second, 0.1) / np.maximum(first, 0.1)), 0)
+        share = np.maximum(ndimage.gaussian_filter(tissue.astype(float), 2), 0.1)
+        unlike[known] = (ndimage.gaussian_filter(ratio, 2) / share)[tissue].std()
+        for name, other in zip(VISITS, reversed(VISITS), strict=True):
+            said = told(out, name)
+            shared = [uri.rpartition("/")[2] for uri in said["Harmonization"].get("SharedField", [])]
+            assert shared == [f"{other}_T1w.nii.gz"] * known
+            assert ("mean field of the person's scans" in said["BiasFieldCorrection"]) == known
+            preproc, field = (
+                nib.load(anat(out, name, f"desc-{what}.nii.gz")).get_fdata()
+                for what in ("preproc_T1w", "biasfield_T1w")
+            )
+            raw = nib.load(folder / "sub-01" / name[7:] / "anat" / f"{name}_T1w.nii.gz").get_fdata()
+            np.testing.assert_allclose(preproc * field, raw, rtol=1e-3, atol=0.5)
+    assert unlike[True] < 0.5 * unlike[False]

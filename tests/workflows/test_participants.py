@@ -182,8 +182,9 @@ def test_scans_of_one_person_meet_before_they_are_registered(plan: Plan) -> None
     assert "midway between them" not in methods_text(plan)
 
 
-def test_scans_of_one_scanner_share_their_curve(plan: Plan) -> None:
-    """Of three visits the first two are of one scanner; nothing is known of the third."""
+@pytest.fixture
+def three_visits(plan: Plan) -> Plan:
+    """Of one person; the first two are of one scanner, nothing is known of the third."""
     folder = plan.settings.bids_dir
     visits = []
     for run in ("1", "2", "3"):
@@ -192,14 +193,33 @@ def test_scans_of_one_scanner_share_their_curve(plan: Plan) -> None:
         if run != "3":
             path.with_name(f"sub-01_run-{run}_T1w.json").write_text('{"ManufacturersModelName": "A"}')
         visits.append(T1w.from_path(path, folder))
-    together = replace(plan, images=tuple(visits), together=tuple(visits))
-    assert [[one.stem for one in together.alike(visit)] for visit in visits] == [["sub-01_run-2"], ["sub-01_run-1"], []]
-    graph = init_participants_wf(together)
-    harmonize = {node.name: node for node in of("Harmonize", steps(together))}
+    return replace(plan, images=tuple(visits), together=tuple(visits))
+
+
+def test_scans_of_one_scanner_share_their_curve(plan: Plan, three_visits: Plan) -> None:
+    visits = three_visits.together
+    alike = [[one.stem for one in three_visits.alike(visit)] for visit in visits]
+    assert alike == [["sub-01_run-2"], ["sub-01_run-1"], []]
+    graph = init_participants_wf(three_visits)
     merges = {name for name in graph.list_node_names() if name.startswith("merge_others")}
     assert merges == {f"merge_{what}_sub_01_run_{run}" for what in ("others", "others_seen") for run in "12"}
-    assert len(harmonize) == 3
-    hashes = [together.parameters(visit, "", plan.references[0]).get("alike") for visit in visits]
+    assert len(of("Harmonize", steps(three_visits))) == 3
+    hashes = [three_visits.parameters(visit, "", plan.references[0]).get("alike") for visit in visits]
     assert hashes == [["sub-01_run-2"], ["sub-01_run-1"], None]
-    painting = replace(together, card={**plan.card, "architecture": {"kind": "paper"}})
-    assert painting.alike(visits[0]) == ()
+    painting = replace(three_visits, card={**plan.card, "architecture": {"kind": "paper"}})
+    assert painting.sharing_curve(visits[0]) == ()
+    assert painting.sharing_field(visits[0]) == (visits[1],)
+
+
+def test_scans_of_one_scanner_share_what_is_left_of_their_fields(three_visits: Plan) -> None:
+    graph = init_participants_wf(three_visits)._create_flat_graph()
+    (find,) = (node for node in graph if type(node.interface).__name__ == "FindDeviations")
+    shares = [node for node in graph.successors(find) if type(node.interface).__name__ == "ShareField"]
+    assert {node.name: node.inputs.index for node in shares} == {
+        "share_field_sub_01_run_1": 0,
+        "share_field_sub_01_run_2": 1,
+    }
+    assert "Lewis and Fox 2004" in methods_text(three_visits)
+    left = replace(three_visits, settings=replace(three_visits.settings, bias_correction="none"))
+    assert not of("FindDeviations", steps(left))
+    assert "Lewis and Fox 2004" not in methods_text(left)
