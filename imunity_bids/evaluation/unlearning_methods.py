@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from imunity_bids.evaluation.unlearning_dann import Dann
+from imunity_bids.unlearning.augment import Poses
 from imunity_bids.unlearning.fit import Schedule, fit
 from imunity_bids.unlearning.model import FEATURES
 from imunity_bids.unlearning.networks import SiteHead
@@ -36,18 +37,36 @@ class Scale:
     probe_seeds: int
     rate: float = 1e-3
     alpha: float = 10.0
-    beta: float = 0.3
+    beta: float = 0.1
+    updates: int = 10
     sites: int = 16
     slices: int = 10  # of each volume, for segmentation
 
 
-QUICK = Scale(
-    1000, 120, 6, 8.0, 4, Schedule(96, 150, 300, every=50, patience=6, tolerance=0.02), probe_seeds=1, slices=6
+@dataclass(frozen=True)
+class Plan:
+    """What `imunity-evaluate unlearning` does: (a) to (f) on volumes, (g) on slices, each with so many seeds."""
+
+    volumes: Scale
+    slices: Scale  # finer: tissues cannot be told at 8 mm
+    seeds: int
+
+
+VOLUMES = Scale(1000, 120, 6, 8.0, 4, Schedule(96, 200, 350, every=50, patience=6), probe_seeds=1)
+SLICES = Scale(
+    240, 36, 6, 4.0, 8, Schedule(24, 150, 200, every=50, patience=6), probe_seeds=1, rate=2e-3, sites=4, slices=4
 )
-FULL = Scale(2400, 240, 6, 8.0, 4, Schedule(96, 400, 1200, every=100, patience=6, tolerance=0.02), probe_seeds=3)
+FULL = Plan(VOLUMES, SLICES, seeds=3)
+QUICK = Plan(
+    replace(VOLUMES, persons=600, schedule=replace(VOLUMES.schedule, pretrain=100, steps=150)),
+    replace(SLICES, persons=120, schedule=replace(SLICES.schedule, pretrain=100, steps=100)),
+    seeds=1,
+)
 TABLES = replace(  # steps are cheap here
-    QUICK, schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4), probe_seeds=2, alpha=3.0
-)
+    VOLUMES,
+    schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4),
+    probe_seeds=2, alpha=3.0, beta=0.3, updates=1,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,8 +114,9 @@ def train(
     else:
         nuisances = [Nuisance(name, head_of(count), scale.alpha, scale.beta) for name, count in classes.items()]
         kind = Dann if method == DANN else Unlearner
-        unlearner = kind(encoder, head, task.loss, nuisances, rate=scale.rate)
-    fit(unlearner, training, validation, task.error, schedule, name=method)
+        unlearner = kind(encoder, head, task.loss, nuisances, rate=scale.rate, updates=scale.updates)
+    augment = Poses(scale.spacing_mm) if samples.inputs.ndim > 2 else None  # a table has no pose
+    fit(unlearner, training, validation, task.error, schedule, name=method, augment=augment)
     return Trained(encoder, head, task)
 
 

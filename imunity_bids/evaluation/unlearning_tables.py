@@ -85,7 +85,7 @@ def cross_validated(
             row = judge(trained, test, persons[judged], sites, scale)
             row["permuted"] = _permuted(trained.encoder, trained.head, training, test)
             rows.append(row)
-        yield {"condition": condition, "method": method, **_mean(rows)}
+        yield {"condition": condition, "method": method, **mean_of(rows)}
 
 
 def _permuted(encoder: nn.Module, head: nn.Module, training: Samples, test: Samples) -> float:
@@ -99,8 +99,8 @@ def _permuted(encoder: nn.Module, head: nn.Module, training: Samples, test: Samp
     return leak(*parts)
 
 
-def _mean(rows: list[Any]) -> Any:
+def mean_of(rows: list[Any]) -> Any:
     """Numbers averaged, wherever they stand in nested dictionaries; of everything else the first."""
     if isinstance(rows[0], dict):
-        return {key: _mean([row[key] for row in rows if key in row]) for key in rows[0]}
+        return {key: mean_of([row[key] for row in rows if key in row]) for key in rows[0]}
     return float(np.mean(rows)) if isinstance(rows[0], (int, float)) else rows[0]

@@ -11,6 +11,7 @@ import torch
 from imunity_bids import version
 from imunity_bids.errors import Usage
 from imunity_bids.settings import as_command
+from imunity_bids.unlearning.augment import Poses
 from imunity_bids.unlearning.cases import Cases, column_cases, slice_cases, split_by_person
 from imunity_bids.unlearning.fit import Outcome, Schedule, fit
 from imunity_bids.unlearning.model import FEATURES, Architecture, build, save_model
@@ -36,12 +37,14 @@ class UnlearnTraining:
     description: str | None = None  # desc- of the images
     place: str = "A"  # of a U-Net's site classifier
     allow_confounded: bool = False
+    no_augment: bool = False
     spacing: float = 3.0  # mm
     width: int = 8
     batch: int = 16
     rate: float = 1e-3
-    alpha: float = 3.0
-    beta: float = 0.2
+    alpha: float = 10.0
+    beta: float = 0.1
+    updates: int = 10
     pretrain: int = 1000
     steps: int = 2000
     every: int = 50
@@ -62,10 +65,12 @@ def train_unlearned(setup: UnlearnTraining) -> Path:
     architecture = Architecture(setup.width, 3 if setup.type == "segmentation" else 4, setup.spacing)
     encoder, head = build(cases.task, architecture)
     nuisances = [_nuisance(setup, name, classes) for name, classes in cases.classes.items()]
-    unlearner = Unlearner(encoder, head, cases.task.loss, nuisances, setup.rate, device=setup.device)
+    options = {"rate": setup.rate, "device": setup.device, "updates": setup.updates}
+    unlearner = Unlearner(encoder, head, cases.task.loss, nuisances, **options)
     shared = ("batch", "pretrain", "steps", "every", "patience", "tolerance", "seed")
     schedule = Schedule(**{name: getattr(setup, name) for name in shared})
-    outcome = fit(unlearner, training, validation, cases.task.error, schedule, setup.output, name=setup.task)
+    augment = None if setup.no_augment else Poses(setup.spacing)
+    outcome = fit(unlearner, training, validation, cases.task.error, schedule, setup.output, setup.task, augment)
     card = _card(setup, cases, outcome, len(training), len(validation))
     return save_model(setup.output / "model", cases.task, architecture, encoder, head, card)
 
