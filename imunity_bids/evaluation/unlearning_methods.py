@@ -37,7 +37,7 @@ class Scale:
     probe_seeds: int
     rate: float = 1e-3
     alpha: float = 10.0
-    beta: float = 0.1
+    beta: float = 0.2
     updates: int = 10
     sites: int = 16
     slices: int = 10  # of each volume, for segmentation
