@@ -204,14 +204,16 @@ def evaluate(
 
 
 class _Batches:
-    """What the steps see: a batch for all, and batches of their own for nuisances unlearned on a part only."""
+    """What the steps see: a batch of those whose target is known, and batches of their own for nuisances that are
+    unlearned on others."""
 
     def __init__(self, unlearner: Unlearner, training: Samples, schedule: Schedule, augment: Augment | None):
         self.unlearner, self.training, self.seed = unlearner, training, schedule.seed
         self.augment = augment or (lambda batch: batch)
         even = unlearner.per_site or unlearner.nuisances
+        labelled = training.labelled.nonzero()[:, 0]  # the others are for the nuisances alone (equation 7)
         self.main = (
-            EvenBatches(training.site, schedule.batch, schedule.seed)
+            EvenBatches(training.site, schedule.batch, schedule.seed, labelled)
             if even
             else PlainBatches(len(training), schedule.batch, schedule.seed)
         )
@@ -219,7 +221,8 @@ class _Batches:
         for number, nuisance in enumerate(unlearner.nuisances, start=1):
             known = training.known(nuisance.name)
             labels = training.nuisances[nuisance.name]
-            if labels.ndim == 1 and (not known.all() or not torch.equal(labels, training.site)):
+            everybody = bool(known.all() and training.labelled.all())
+            if labels.ndim == 1 and not (everybody and torch.equal(labels, training.site)):
                 members = known.nonzero()[:, 0]
                 self.subsets[nuisance.name] = EvenBatches(
                     labels, schedule.batch, schedule.seed + 1000 * number, members

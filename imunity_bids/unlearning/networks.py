@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GRID = 2  # cells per axis that the last maps are averaged over: where something is still matters
+COARSE = 4  # the same, of a U-Net's maps for a probe
 
 
 class VggEncoder(nn.Module):
@@ -73,8 +74,12 @@ class Taps(NamedTuple):
 
     def vectors(self) -> Tensor:
         """What a probe looks at: A, as means over a coarse grid and spread of each channel, (B, 17 C)."""
-        coarse = F.adaptive_avg_pool2d(self.last, 4).flatten(1)
-        return torch.cat([coarse, self.last.std(dim=(2, 3))], dim=1)
+        return coarse(self.last)
+
+
+def coarse(maps: Tensor) -> Tensor:
+    """Means over a coarse grid and spread of each channel of maps (B, C, H, W), (B, C (COARSE² + 1))."""
+    return torch.cat([F.adaptive_avg_pool2d(maps, COARSE).flatten(1), maps.std(dim=(2, 3))], dim=1)
 
 
 class UNet(nn.Module):
@@ -151,7 +156,7 @@ class TapHead(nn.Module):
     def __init__(self, places: str, last: int, bottleneck: int, classes: int, hidden: int = 32):
         super().__init__()
         channels = {"A": last, "B": bottleneck}
-        self.branches = nn.ModuleDict({place: _branch(channels[place], hidden) for place in places})
+        self.branches = nn.ModuleDict({place: _Branch(channels[place], hidden) for place in places})
         self.layers = nn.Sequential(nn.ReLU(), nn.Linear(hidden * len(places), classes))
 
     def forward(self, taps: Taps) -> Tensor:
@@ -160,17 +165,27 @@ class TapHead(nn.Module):
         return self.layers(torch.cat([branch(maps[place]) for place, branch in self.branches.items()], dim=1))
 
 
-def _branch(channels: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.BatchNorm2d(channels, affine=False),
-        nn.Conv2d(channels, 16, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(16, 16, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(GRID),
-        nn.Flatten(),
-        nn.Linear(16 * GRID**2, hidden),
-    )
+class _Branch(nn.Module):
+    """D of Fig. 5, maps (B, channels, H, W) to (B, hidden): convolutions that halve twice, and beside them what a fresh
+    classifier would look at first, means over a coarse grid and the spread of each channel."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.standardise = nn.BatchNorm2d(channels, affine=False)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(GRID),
+            nn.Flatten(),
+        )
+        self.spread = nn.BatchNorm1d(channels * (COARSE**2 + 1), affine=False)
+        self.project = nn.Linear(16 * GRID**2 + channels * (COARSE**2 + 1), hidden)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = self.standardise(maps)
+        return self.project(torch.cat([self.convolutions(maps), self.spread(coarse(maps))], dim=1))
 
 
 def _double(before: int, after: int) -> nn.Sequential:
