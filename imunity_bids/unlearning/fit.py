@@ -222,7 +222,7 @@ class _Batches:
             known = training.known(nuisance.name)
             labels = training.nuisances[nuisance.name]
             everybody = bool(known.all() and training.labelled.all())
-            if labels.ndim == 1 and not (everybody and torch.equal(labels, training.site)):
+            if labels.ndim == 1 and not (everybody and torch.equal(_ranks(labels), _ranks(training.site))):
                 members = known.nonzero()[:, 0]
                 self.subsets[nuisance.name] = EvenBatches(
                     labels, schedule.batch, schedule.seed + 1000 * number, members
@@ -238,6 +238,11 @@ class _Batches:
             self.unlearner.hold_statistics()
         update = self.unlearner.step if stage == "unlearn" else self.unlearner.pretrain_step
         return update(batch, subsets)
+
+
+def _ranks(labels: Tensor) -> Tensor:
+    """Class numbers counted from 0, without gaps."""
+    return labels.unique(return_inverse=True)[1]
 
 
 def _move_on(
