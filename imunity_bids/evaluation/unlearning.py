@@ -24,6 +24,7 @@ from imunity_bids.evaluation.unlearning_orderings import orderings
 from imunity_bids.evaluation.unlearning_plots import plot_features
 from imunity_bids.evaluation.unlearning_tables import mean_of, scan_rows, table_rows
 from imunity_bids.simulation.cohort import split_by_map
+from imunity_bids.unlearning.networks import FEATURES
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -172,4 +173,4 @@ def _seeded(scale: Scale, seed: int) -> Scale:
 def _for_tables(scale: Scale) -> Scale:
     """Rows are small and steps cheap: more of them."""
     schedule = replace(scale.schedule, batch=64, pretrain=600, steps=1500, every=50, patience=8, tolerance=0.02)
-    return replace(scale, schedule=schedule, alpha=3.0, beta=0.3, updates=1)
+    return replace(scale, schedule=schedule, alpha=3.0, beta=0.3, updates=1, features=FEATURES)

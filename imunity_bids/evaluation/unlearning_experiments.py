@@ -188,7 +188,7 @@ def _volumes(
             samples = samples.restricted(name, torch.from_numpy(chosen))
     classes = {name: len(AGE_BINS) if name == "age" else int(samples.nuisances[name].max()) + 1 for name in nuisances}
     torch.manual_seed(setting.scale.schedule.seed)
-    networks = build(task, Architecture(setting.scale.width, 4, setting.scale.spacing_mm))
+    networks = build(task, Architecture(setting.scale.width, 4, setting.scale.features, setting.scale.spacing_mm))
     families = np.array([visit.member.label_map for visit in visits])
     return train(method, samples, families, task, networks, classes, setting.scale)
 
@@ -239,7 +239,7 @@ def _slices(setting: Setting, visits: Sequence[Visit], place: str, labelled: int
     families = np.array([label_maps[person] for person in persons])
     width = setting.scale.width
     torch.manual_seed(setting.scale.schedule.seed)
-    networks = build(TISSUE, Architecture(width, 3, setting.scale.spacing_mm))
+    networks = build(TISSUE, Architecture(width, 3, spacing_mm=setting.scale.spacing_mm))
     if not place:
         known = samples.labelled.numpy()
         part = samples.take(torch.from_numpy(np.flatnonzero(known)))

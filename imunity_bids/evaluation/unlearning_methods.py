@@ -13,8 +13,7 @@ from torch import nn
 from imunity_bids.evaluation.unlearning_dann import Dann
 from imunity_bids.unlearning.augment import Poses
 from imunity_bids.unlearning.fit import Schedule, fit
-from imunity_bids.unlearning.model import FEATURES
-from imunity_bids.unlearning.networks import SiteHead
+from imunity_bids.unlearning.networks import FEATURES, SiteHead
 from imunity_bids.unlearning.probe import probe
 from imunity_bids.unlearning.samples import Samples
 from imunity_bids.unlearning.tasks import Task
@@ -33,11 +32,12 @@ class Scale:
     held_out_maps: int
     spacing_mm: float
     width: int
+    features: int
     schedule: Schedule
     probe_seeds: int
     rate: float = 1e-3
     alpha: float = 10.0
-    beta: float = 0.2
+    beta: float = 0.4
     updates: int = 10
     sites: int = 16
     slices: int = 10  # of each volume, for segmentation
@@ -52,9 +52,9 @@ class Plan:
     seeds: int
 
 
-VOLUMES = Scale(1000, 120, 6, 8.0, 4, Schedule(96, 200, 350, every=50, patience=6), probe_seeds=1)
+VOLUMES = Scale(1000, 120, 6, 8.0, 4, 6, Schedule(96, 200, 300, every=50, patience=6), probe_seeds=1)
 SLICES = Scale(
-    240, 36, 6, 4.0, 8, Schedule(24, 200, 250, every=50, patience=6), probe_seeds=1,
+    240, 36, 6, 4.0, 8, 0, Schedule(24, 200, 250, every=50, patience=6), probe_seeds=1,
     rate=4e-3, alpha=3.0, beta=0.2, updates=5, sites=4, slices=4,
 )  # fmt: skip
 FULL = Plan(VOLUMES, SLICES, seeds=3)
@@ -65,6 +65,7 @@ QUICK = Plan(
 )
 TABLES = replace(  # steps are cheap here
     VOLUMES,
+    features=FEATURES,
     schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4),
     probe_seeds=2, alpha=3.0, beta=0.3, updates=1,
 )  # fmt: skip
@@ -99,12 +100,12 @@ def train(
     families
         Label map or person of each sample, (n,): what is never on both sides.
     networks
-        Encoder, whose features are `FEATURES` numbers unless `head_of` says otherwise, and main head; they are trained.
+        Encoder, whose features are those of the scale unless `head_of` says otherwise, and main head; they are trained.
     classes
         Of each nuisance of the samples that is to be forgotten.
     """
     encoder, head = networks
-    head_of = head_of or (lambda count: SiteHead(FEATURES, count))
+    head_of = head_of or (lambda count: SiteHead(scale.features, count))
     names = np.random.default_rng(scale.schedule.seed).permutation(np.unique(families))
     kept = np.isin(families, names[: max(1, round(VALIDATION_SHARE * len(names)))])
     validation, training = (samples.take(torch.from_numpy(np.flatnonzero(part))) for part in (kept, ~kept))

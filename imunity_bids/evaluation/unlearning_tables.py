@@ -14,8 +14,8 @@ from torch import nn
 from imunity_bids.errors import DataUnusable
 from imunity_bids.evaluation.unlearning_methods import DANN, NORMAL, UNLEARNED, Scale, judge, train
 from imunity_bids.unlearning.leak import leak
-from imunity_bids.unlearning.model import FEATURES, Architecture, build
-from imunity_bids.unlearning.networks import TableEncoder
+from imunity_bids.unlearning.model import Architecture, build
+from imunity_bids.unlearning.networks import FEATURES, TableEncoder
 from imunity_bids.unlearning.probe import probe
 from imunity_bids.unlearning.samples import Samples
 from imunity_bids.unlearning.tasks import Task, column_task
@@ -42,7 +42,7 @@ def table_rows(file: Path, scale: Scale) -> Iterator[dict[str, Any]]:
     persons = table.subject.astype(str).to_numpy()
 
     def networks() -> tuple[nn.Module, nn.Module]:
-        return TableEncoder(features.shape[1], features=FEATURES), nn.Linear(FEATURES, 1)
+        return TableEncoder(features.shape[1]), nn.Linear(FEATURES, 1)
 
     known_anyway = np.stack([table.age, (table.sex == "M").astype(float)], axis=1)
     floor = probe(known_anyway, site.numpy(), persons, scale.probe_seeds).to_dict()
@@ -52,7 +52,7 @@ def table_rows(file: Path, scale: Scale) -> Iterator[dict[str, Any]]:
 
 def scan_rows(samples: Samples, persons: np.ndarray, task: Task, scale: Scale) -> Iterator[dict[str, Any]]:
     """Age or sex from real volumes, (n, 1, X, Y, Z)."""
-    architecture = Architecture(scale.width, 4, scale.spacing_mm)
+    architecture = Architecture(scale.width, 4, scale.features, scale.spacing_mm)
     names = [f"site {number}" for number in range(int(samples.site.max()) + 1)]
     label = f"{task.name} on {len(set(persons))} real persons"
     yield from cross_validated(label, samples, persons, task, names, lambda: build(task, architecture), scale)

@@ -37,9 +37,9 @@ class Poses:
     """
 
     spacing_mm: float
-    degrees: float = 5.0
-    shift_mm: float = 3.0
-    scale: float = 0.02
+    degrees: float = 3.0
+    shift_mm: float = 1.5
+    scale: float = 0.01
     warp_mm: float = 2.5
     share: float = 0.5
 

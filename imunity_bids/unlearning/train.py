@@ -14,7 +14,7 @@ from imunity_bids.settings import as_command
 from imunity_bids.unlearning.augment import Poses
 from imunity_bids.unlearning.cases import Cases, column_cases, slice_cases, split_by_person
 from imunity_bids.unlearning.fit import Outcome, Schedule, fit
-from imunity_bids.unlearning.model import FEATURES, Architecture, build, save_model
+from imunity_bids.unlearning.model import Architecture, build, save_model
 from imunity_bids.unlearning.networks import SiteHead, TapHead
 from imunity_bids.unlearning.scans import find_scans
 from imunity_bids.unlearning.trainer import Nuisance, Unlearner
@@ -40,10 +40,11 @@ class UnlearnTraining:
     no_augment: bool = False
     spacing: float = 3.0  # mm
     width: int = 8
+    features: int = 8  # of volumes
     batch: int = 16
     rate: float = 1e-3
     alpha: float = 10.0
-    beta: float = 0.1
+    beta: float = 0.4
     updates: int = 10
     pretrain: int = 1000
     steps: int = 2000
@@ -62,7 +63,8 @@ def train_unlearned(setup: UnlearnTraining) -> Path:
     cases = read_cases(setup)
     training, validation = split_by_person(cases, VALIDATION_SHARE, setup.seed)
     torch.manual_seed(setup.seed)
-    architecture = Architecture(setup.width, 3 if setup.type == "segmentation" else 4, setup.spacing)
+    depth = 3 if setup.type == "segmentation" else 4
+    architecture = Architecture(setup.width, depth, setup.features, setup.spacing)
     encoder, head = build(cases.task, architecture)
     nuisances = [_nuisance(setup, name, classes) for name, classes in cases.classes.items()]
     options = {"rate": setup.rate, "device": setup.device, "updates": setup.updates}
@@ -89,7 +91,7 @@ def _nuisance(setup: UnlearnTraining, name: str, classes: int) -> Nuisance:
         bottleneck = setup.width * 2**3
         head = TapHead(setup.place, setup.width, bottleneck, classes)
     else:
-        head = SiteHead(FEATURES, classes)
+        head = SiteHead(setup.features, classes)
     return Nuisance(name, head, setup.alpha, setup.beta)
 
 
