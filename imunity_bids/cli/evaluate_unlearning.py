@@ -16,7 +16,7 @@ def add_unlearning(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "output", type=Path, help="folder for unlearning.tsv and .json, and pictures; goes on where it was"
     )
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer: half an hour instead of hours")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer: one seed, in minutes")
     parser.add_argument(
         "--maps", type=Path, metavar="DIR", help="label maps: experiments (a) to (g) on simulated persons"
     )

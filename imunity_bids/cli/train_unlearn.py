@@ -35,12 +35,18 @@ def add_unlearn(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--allow-confounded", action="store_true", help="also where nobody can tell the site from the outcome"
     )
+    parser.add_argument(
+        "--no-augment", action="store_true",
+        help="show every scan as it is, not in another pose and slightly warped each time",
+    )  # fmt: skip
     parser.add_argument("--spacing", type=float, default=3.0, metavar="MM", help="of the volumes that the network sees")
     parser.add_argument("--width", type=int, default=8, help="channels of the first block")
+    parser.add_argument("--features", type=int, default=8, help="of a volume, from which task and site are told")
     parser.add_argument("--batch", type=int, default=16, help="samples per step, one of each site at least")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of the main task")
-    parser.add_argument("--alpha", type=float, default=3.0, help="step of the site's classifier, relative to --rate")
-    parser.add_argument("--beta", type=float, default=0.2, help="step of confusion, relative to --rate")
+    parser.add_argument("--alpha", type=float, default=10.0, help="step of the site's classifier, relative to --rate")
+    parser.add_argument("--beta", type=float, default=0.4, help="step of confusion, relative to --rate")
+    parser.add_argument("--updates", type=int, default=10, help="of the site's classifier in each step")
     parser.add_argument("--pretrain", type=int, default=1000, help="steps before unlearning, at most")
     parser.add_argument("--steps", type=int, default=2000, help="steps of unlearning, at most")
     parser.add_argument("--every", type=int, default=50, help="steps between validations and checkpoints")

@@ -18,8 +18,7 @@ from imunity_bids.errors import Usage
 from imunity_bids.evaluation import unlearning_methods
 from imunity_bids.evaluation.cohort_rows import Rows
 from imunity_bids.evaluation.unlearning_methods import TABLES
-from imunity_bids.unlearning.model import FEATURES
-from imunity_bids.unlearning.networks import TableEncoder
+from imunity_bids.unlearning.networks import FEATURES, TableEncoder
 from imunity_bids.unlearning.samples import Samples
 from imunity_bids.unlearning.tasks import column_task
 from imunity_bids.unlearning.trainer import apply
@@ -113,7 +112,7 @@ def _network(method: str) -> Method:
         names, numbers = np.unique(training.site, return_inverse=True)
         site = torch.from_numpy(numbers)
         samples = Samples(inputs[0], target, known, site, {"site": site})
-        networks = TableEncoder(inputs[0].shape[1], features=FEATURES), torch.nn.Linear(FEATURES, task.outputs)
+        networks = TableEncoder(inputs[0].shape[1]), torch.nn.Linear(FEATURES, task.outputs)
         scale = replace(TABLES, schedule=replace(TABLES.schedule, seed=seed))
         trained = unlearning_methods.train(
             method, samples, training.person, task, networks, {"site": len(names)}, scale

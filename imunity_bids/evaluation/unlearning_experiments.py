@@ -61,21 +61,20 @@ class Setting:
         return np.random.default_rng([self.scale.schedule.seed, *experiment.encode()])
 
 
-def age_on_scanners(setting: Setting, groups: Sequence[tuple[int, ...]] = (PAIR, TRIO)) -> Iterator[Row]:
-    """(a) Table 1, lines 4 to 15: two and three scanners, four methods; all scanners are judged, unseen ones too."""
-    for sites in groups:
-        visits = somewhere(setting.training, sites, setting.rng("a"))
-        test = everywhere(setting.judges, sites)
-        unseen = everywhere(setting.judges, [site for site in TRIO if site not in sites])
-        for method in (NORMAL, PER_SITE, UNLEARNED, DANN):
-            trained = _volumes(setting, method, visits, AGE, ("site",))
-            row = _judged(setting, trained, test)
-            if unseen:
-                row["error"] |= _judged(setting, trained, unseen)["error"]
-            row["relatives"] = _judged(setting, trained, everywhere(setting.relatives, sites))
-            if len(sites) == len(TRIO):
-                _keep_features(setting, f"a_{method}", trained, test)
-            yield {"condition": f"{len(sites)} scanners", "method": method, **row}
+def age_on_scanners(setting: Setting, sites: tuple[int, ...] = TRIO) -> Iterator[Row]:
+    """(a) Table 1, lines 4 to 15: two or three scanners, four methods; all scanners are judged, unseen ones too."""
+    visits = somewhere(setting.training, sites, setting.rng("a"))
+    test = everywhere(setting.judges, sites)
+    unseen = everywhere(setting.judges, [site for site in TRIO if site not in sites])
+    for method in (NORMAL, PER_SITE, UNLEARNED, DANN):
+        trained = _volumes(setting, method, visits, AGE, ("site",))
+        row = _judged(setting, trained, test)
+        if unseen:
+            row["error"] |= _judged(setting, trained, unseen)["error"]
+        row["relatives"] = _judged(setting, trained, everywhere(setting.relatives, sites))
+        if sites == TRIO:
+            _keep_features(setting, f"a_{method}", trained, test)
+        yield {"condition": f"{len(sites)} scanners", "method": method, **row}
 
 
 def age_trained_on_one(setting: Setting) -> Iterator[Row]:
@@ -87,20 +86,19 @@ def age_trained_on_one(setting: Setting) -> Iterator[Row]:
         yield {"condition": f"trained on {setting.names()[site]}", "method": NORMAL, "error": row["error"]}
 
 
-def age_overlap(setting: Setting, years: Sequence[float] = (5, 10, 15)) -> Iterator[Row]:
+def age_overlap(setting: Setting, years: float = 5) -> Iterator[Row]:
     """(c) Table 3: ages of two scanners overlap by so many years; unlearning on all, or in the overlap only."""
-    for width in years:
-        visits = by_age(setting.training, PAIR, width, MIDDLE, setting.rng("c"))
-        ages = np.array([visit.member.traits.age for visit in visits])
-        inside = overlap(ages, np.array([visit.site for visit in visits]))
-        for name, method, on in (
-            (NORMAL, NORMAL, None),
-            ("unlearned on all", UNLEARNED, None),
-            ("unlearned on the overlap", UNLEARNED, inside),
-        ):
-            trained = _volumes(setting, method, visits, AGE, ("site",), {"site": on})
-            row = _judged(setting, trained, everywhere(setting.judges, PAIR))
-            yield {"condition": f"{width:g} years of overlap", "method": name, **row}
+    visits = by_age(setting.training, PAIR, years, MIDDLE, setting.rng("c"))
+    ages = np.array([visit.member.traits.age for visit in visits])
+    inside = overlap(ages, np.array([visit.site for visit in visits]))
+    for name, method, on in (
+        (NORMAL, NORMAL, None),
+        ("unlearned on all", UNLEARNED, None),
+        ("unlearned on the overlap", UNLEARNED, inside),
+    ):
+        trained = _volumes(setting, method, visits, AGE, ("site",), {"site": on})
+        row = _judged(setting, trained, everywhere(setting.judges, PAIR))
+        yield {"condition": f"{years:g} years of overlap", "method": name, **row}
 
 
 def many_sites(setting: Setting) -> Iterator[Row]:
@@ -116,26 +114,25 @@ def many_sites(setting: Setting) -> Iterator[Row]:
         yield {"condition": f"{count} sites", "method": method, **row}
 
 
-def sex_as_confound(setting: Setting, conditions: Sequence[str] = ("independent", "site", "age")) -> Iterator[Row]:
-    """(e) Fig. 9, Tables 4 and 5: sex is forgotten beside the site; it follows nothing, the site, or age."""
-    for condition in conditions:
-        rng, members = setting.rng(f"e {condition}"), list(setting.training)
-        if condition == "age":
-            members = sex_by_age(members, SHARE, MIDDLE, rng)
-        visits = sex_by_site(members, PAIR, SHARE, rng) if condition == "site" else somewhere(members, PAIR, rng)
-        sex = np.array([visit.member.traits.sex for visit in visits])
+def sex_as_confound(setting: Setting, follows: str | None = "age") -> Iterator[Row]:
+    """(e) Fig. 9, Tables 4 and 5: sex is forgotten beside the site; it follows age, the site, or nothing."""
+    rng, members = setting.rng(f"e {follows}"), list(setting.training)
+    if follows == "age":
+        members = sex_by_age(members, SHARE, MIDDLE, rng)
+    visits = sex_by_site(members, PAIR, SHARE, rng) if follows == "site" else somewhere(members, PAIR, rng)
+    sex = np.array([visit.member.traits.sex for visit in visits])
+    ways = [(NORMAL, NORMAL, None), ("unlearned on all", UNLEARNED, None)]
+    if follows:
         sites = np.array([visit.site for visit in visits])
         ages = bins_of(np.array([visit.member.traits.age for visit in visits]))
-        even = balanced(sex, ages if condition == "age" else sites)
-        ways = [(NORMAL, NORMAL, None), ("unlearned on all", UNLEARNED, None)]
-        if condition != "independent":
-            ways.append(("unlearned on a balanced subset", UNLEARNED, even))
-        for name, method, on in ways:
-            trained = _volumes(setting, method, visits, AGE, ("site", "sex"), {"sex": on})
-            test = everywhere(setting.judges, PAIR)
-            others = {"sex": np.array([visit.member.traits.sex for visit in test])}
-            label = "sex is independent" if condition == "independent" else f"sex follows {condition}"
-            yield {"condition": label, "method": name, **_judged(setting, trained, test, others)}
+        even = balanced(sex, ages if follows == "age" else sites)
+        ways.append(("unlearned on a balanced subset", UNLEARNED, even))
+    test = everywhere(setting.judges, PAIR)
+    others = {"sex": np.array([visit.member.traits.sex for visit in test])}
+    for name, method, on in ways:
+        trained = _volumes(setting, method, visits, AGE, ("site", "sex"), {"sex": on})
+        label = f"sex follows {follows}" if follows else "sex is independent"
+        yield {"condition": label, "method": name, **_judged(setting, trained, test, others)}
 
 
 def age_as_confound(setting: Setting) -> Iterator[Row]:
@@ -150,19 +147,17 @@ def age_as_confound(setting: Setting) -> Iterator[Row]:
         yield {"condition": "sex, age forgotten", "method": method, **row, "age": told}
 
 
-def segmentation(setting: Setting, few: Sequence[int] = (0, 4, 16)) -> Iterator[Row]:
+def segmentation(
+    setting: Setting, places: Sequence[str] = ("", "A", "B", "AB"), labelled: int | None = None
+) -> Iterator[Row]:
     """(g) Tables 6 and 7, Fig. 13: where the classifier sits, and how few labels the second scanner may have."""
-    visits, test = somewhere(setting.training, PAIR, setting.rng("g")), everywhere(setting.judges[::2], PAIR)
-    for place in ("", "A", "B", "AB"):
-        trained = _slices(setting, visits, place, None)
+    visits, test = somewhere(setting.training, PAIR, setting.rng("g")), everywhere(setting.judges, PAIR)
+    second = setting.names()[PAIR[1]]
+    condition = "all labels" if labelled is None else f"{labelled} labelled persons on {second}"
+    for place in places:
+        trained = _slices(setting, visits, place, labelled)
         name = f"unlearned at {'+'.join(place)}" if place else NORMAL
-        yield {"condition": "all labels", "method": name, **_judged_slices(setting, trained, test)}
-    for labels in few:
-        for place in ("", "A"):
-            trained = _slices(setting, visits, place, labels)
-            condition = f"{labels} labelled persons on {setting.names()[PAIR[1]]}"
-            name = "unlearned at A" if place else NORMAL
-            yield {"condition": condition, "method": name, **_judged_slices(setting, trained, test)}
+        yield {"condition": condition, "method": name, **_judged_slices(setting, trained, test)}
 
 
 def _samples(setting: Setting, visits: Sequence[Visit], task: Task, nuisances: Sequence[str]) -> Samples:
@@ -193,7 +188,7 @@ def _volumes(
             samples = samples.restricted(name, torch.from_numpy(chosen))
     classes = {name: len(AGE_BINS) if name == "age" else int(samples.nuisances[name].max()) + 1 for name in nuisances}
     torch.manual_seed(setting.scale.schedule.seed)
-    networks = build(task, Architecture(setting.scale.width, 4, setting.scale.spacing_mm))
+    networks = build(task, Architecture(setting.scale.width, 4, setting.scale.features, setting.scale.spacing_mm))
     families = np.array([visit.member.label_map for visit in visits])
     return train(method, samples, families, task, networks, classes, setting.scale)
 
@@ -244,7 +239,7 @@ def _slices(setting: Setting, visits: Sequence[Visit], place: str, labelled: int
     families = np.array([label_maps[person] for person in persons])
     width = setting.scale.width
     torch.manual_seed(setting.scale.schedule.seed)
-    networks = build(TISSUE, Architecture(width, 3, setting.scale.spacing_mm))
+    networks = build(TISSUE, Architecture(width, 3, spacing_mm=setting.scale.spacing_mm))
     if not place:
         known = samples.labelled.numpy()
         part = samples.take(torch.from_numpy(np.flatnonzero(known)))

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from imunity_bids.evaluation.unlearning_dann import Dann
+from imunity_bids.unlearning.augment import Poses
 from imunity_bids.unlearning.fit import Schedule, fit
-from imunity_bids.unlearning.model import FEATURES
-from imunity_bids.unlearning.networks import SiteHead
+from imunity_bids.unlearning.networks import FEATURES, SiteHead
 from imunity_bids.unlearning.probe import probe
 from imunity_bids.unlearning.samples import Samples
 from imunity_bids.unlearning.tasks import Task
@@ -32,22 +32,43 @@ class Scale:
     held_out_maps: int
     spacing_mm: float
     width: int
+    features: int
     schedule: Schedule
     probe_seeds: int
     rate: float = 1e-3
     alpha: float = 10.0
-    beta: float = 0.3
+    beta: float = 0.4
+    updates: int = 10
     sites: int = 16
     slices: int = 10  # of each volume, for segmentation
 
 
-QUICK = Scale(
-    1000, 120, 6, 8.0, 4, Schedule(96, 150, 300, every=50, patience=6, tolerance=0.02), probe_seeds=1, slices=6
+@dataclass(frozen=True)
+class Plan:
+    """What `imunity-evaluate unlearning` does: (a) to (f) on volumes, (g) on slices, each with so many seeds."""
+
+    volumes: Scale
+    slices: Scale  # finer: tissues cannot be told at 8 mm
+    seeds: int
+
+
+VOLUMES = Scale(1000, 120, 6, 8.0, 4, 6, Schedule(96, 200, 300, every=50, patience=6), probe_seeds=1)
+SLICES = Scale(
+    240, 36, 6, 4.0, 8, 0, Schedule(24, 200, 200, every=50, patience=6), probe_seeds=1,
+    rate=4e-3, alpha=1.0, beta=0.5, updates=10, sites=4, slices=4,
+)  # fmt: skip
+FULL = Plan(VOLUMES, SLICES, seeds=3)
+QUICK = Plan(
+    replace(VOLUMES, persons=600, schedule=replace(VOLUMES.schedule, pretrain=100, steps=150)),
+    replace(SLICES, persons=120, schedule=replace(SLICES.schedule, pretrain=100, steps=100)),
+    seeds=1,
 )
-FULL = Scale(2400, 240, 6, 8.0, 4, Schedule(96, 400, 1200, every=100, patience=6, tolerance=0.02), probe_seeds=3)
 TABLES = replace(  # steps are cheap here
-    QUICK, schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4), probe_seeds=2, alpha=3.0
-)
+    VOLUMES,
+    features=FEATURES,
+    schedule=Schedule(64, pretrain=300, steps=500, every=50, patience=4),
+    probe_seeds=2, alpha=3.0, beta=0.3, updates=1,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,12 +100,12 @@ def train(
     families
         Label map or person of each sample, (n,): what is never on both sides.
     networks
-        Encoder, whose features are `FEATURES` numbers unless `head_of` says otherwise, and main head; they are trained.
+        Encoder, whose features are those of the scale unless `head_of` says otherwise, and main head; they are trained.
     classes
         Of each nuisance of the samples that is to be forgotten.
     """
     encoder, head = networks
-    head_of = head_of or (lambda count: SiteHead(FEATURES, count))
+    head_of = head_of or (lambda count: SiteHead(scale.features, count))
     names = np.random.default_rng(scale.schedule.seed).permutation(np.unique(families))
     kept = np.isin(families, names[: max(1, round(VALIDATION_SHARE * len(names)))])
     validation, training = (samples.take(torch.from_numpy(np.flatnonzero(part))) for part in (kept, ~kept))
@@ -95,8 +116,9 @@ def train(
     else:
         nuisances = [Nuisance(name, head_of(count), scale.alpha, scale.beta) for name, count in classes.items()]
         kind = Dann if method == DANN else Unlearner
-        unlearner = kind(encoder, head, task.loss, nuisances, rate=scale.rate)
-    fit(unlearner, training, validation, task.error, schedule, name=method)
+        unlearner = kind(encoder, head, task.loss, nuisances, rate=scale.rate, updates=scale.updates)
+    augment = Poses(scale.spacing_mm) if samples.inputs.ndim > 2 else None  # a table has no pose
+    fit(unlearner, training, validation, task.error, schedule, name=method, augment=augment)
     return Trained(encoder, head, task)
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from imunity_bids.errors import DataUnusable
 from imunity_bids.evaluation.unlearning_methods import DANN, NORMAL, UNLEARNED, Scale, judge, train
 from imunity_bids.unlearning.leak import leak
-from imunity_bids.unlearning.model import FEATURES, Architecture, build
-from imunity_bids.unlearning.networks import TableEncoder
+from imunity_bids.unlearning.model import Architecture, build
+from imunity_bids.unlearning.networks import FEATURES, TableEncoder
 from imunity_bids.unlearning.probe import probe
 from imunity_bids.unlearning.samples import Samples
 from imunity_bids.unlearning.tasks import Task, column_task
@@ -42,7 +42,7 @@ def table_rows(file: Path, scale: Scale) -> Iterator[dict[str, Any]]:
     persons = table.subject.astype(str).to_numpy()
 
     def networks() -> tuple[nn.Module, nn.Module]:
-        return TableEncoder(features.shape[1], features=FEATURES), nn.Linear(FEATURES, 1)
+        return TableEncoder(features.shape[1]), nn.Linear(FEATURES, 1)
 
     known_anyway = np.stack([table.age, (table.sex == "M").astype(float)], axis=1)
     floor = probe(known_anyway, site.numpy(), persons, scale.probe_seeds).to_dict()
@@ -52,7 +52,7 @@ def table_rows(file: Path, scale: Scale) -> Iterator[dict[str, Any]]:
 
 def scan_rows(samples: Samples, persons: np.ndarray, task: Task, scale: Scale) -> Iterator[dict[str, Any]]:
     """Age or sex from real volumes, (n, 1, X, Y, Z)."""
-    architecture = Architecture(scale.width, 4, scale.spacing_mm)
+    architecture = Architecture(scale.width, 4, scale.features, scale.spacing_mm)
     names = [f"site {number}" for number in range(int(samples.site.max()) + 1)]
     label = f"{task.name} on {len(set(persons))} real persons"
     yield from cross_validated(label, samples, persons, task, names, lambda: build(task, architecture), scale)
@@ -85,7 +85,7 @@ def cross_validated(
             row = judge(trained, test, persons[judged], sites, scale)
             row["permuted"] = _permuted(trained.encoder, trained.head, training, test)
             rows.append(row)
-        yield {"condition": condition, "method": method, **_mean(rows)}
+        yield {"condition": condition, "method": method, **mean_of(rows)}
 
 
 def _permuted(encoder: nn.Module, head: nn.Module, training: Samples, test: Samples) -> float:
@@ -99,8 +99,8 @@ def _permuted(encoder: nn.Module, head: nn.Module, training: Samples, test: Samp
     return leak(*parts)
 
 
-def _mean(rows: list[Any]) -> Any:
+def mean_of(rows: list[Any]) -> Any:
     """Numbers averaged, wherever they stand in nested dictionaries; of everything else the first."""
     if isinstance(rows[0], dict):
-        return {key: _mean([row[key] for row in rows if key in row]) for key in rows[0]}
+        return {key: mean_of([row[key] for row in rows if key in row]) for key in rows[0]}
     return float(np.mean(rows)) if isinstance(rows[0], (int, float)) else rows[0]

@@ -136,9 +136,12 @@ def family_of(path: Path, traits: Sequence[Traits], spacing_mm: float) -> Iterat
         yield Member(f"{stem}-{number:03d}", stem, one, _fractions(anatomy, one, spacing_mm))
 
 
-def split_by_map(members: Sequence[Member], held_out: int) -> tuple[list[Member], list[Member]]:
-    """Persons to learn from and, all of the last `held_out` label maps by name, others to judge by."""
+def split_by_map(
+    members: Sequence[Member], held_out: int, rng: np.random.Generator | None = None
+) -> tuple[list[Member], list[Member]]:
+    """Persons to learn from and, all of `held_out` label maps, others to judge by: the last by name, or by chance."""
     names = sorted({member.label_map for member in members})
+    names = names if rng is None else list(rng.permutation(names))
     kept_apart = set(names[len(names) - held_out :])
     parts = [[m for m in members if (m.label_map in kept_apart) == judged] for judged in (False, True)]
     return parts[0], parts[1]

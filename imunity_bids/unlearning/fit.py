@@ -22,6 +22,7 @@ from imunity_bids.unlearning.samples import Samples
 from imunity_bids.unlearning.trainer import Unlearner, apply
 
 ErrorOf = Callable[[Tensor, Tensor], float]  # outputs and targets to one number, lower is better
+Augment = Callable[[Samples], Samples]  # a batch to the same batch, seen a little differently
 PROGRESS = 0.01  # relative, of what counts as one
 MOST_FEATURES = 512  # training samples that the check of the chance level learns from
 MEMORY = 0.98  # per step, of the averaged weights: two networks in a contest circle around where they would meet
@@ -108,6 +109,7 @@ def fit(
     schedule: Schedule,
     folder: Path | None = None,
     name: str = "unlearning",
+    augment: Augment | None = None,
 ) -> Outcome:
     """Train, or go on where a killed run stopped; `unlearner` ends with the best weights on `validation`.
 
@@ -123,6 +125,8 @@ def fit(
         The number to keep low.
     folder
         For the checkpoint, `log.csv` and `curves.png`; without it nothing is written.
+    augment
+        Changes each batch, by torch's generator, which is seeded by the step; such as `Poses`.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def fit(
         unlearner.load(state["unlearner"])
         progress.load(state["progress"])
         averages.load_state_dict(state["average"])
-    batches = _Batches(unlearner, training, schedule)
+    batches = _Batches(unlearner, training, schedule, augment)
     window: dict[str, list[float]] = defaultdict(list)
     with tqdm(total=schedule.pretrain + bool(unlearner.nuisances) * schedule.steps, desc=name, mininterval=5) as bar:
         bar.update(progress.step)
@@ -200,13 +204,16 @@ def evaluate(
 
 
 class _Batches:
-    """What the steps see: a batch for all, and batches of their own for nuisances unlearned on a part only."""
+    """What the steps see: a batch of those whose target is known, and batches of their own for nuisances that are
+    unlearned on others."""
 
-    def __init__(self, unlearner: Unlearner, training: Samples, schedule: Schedule):
+    def __init__(self, unlearner: Unlearner, training: Samples, schedule: Schedule, augment: Augment | None):
         self.unlearner, self.training, self.seed = unlearner, training, schedule.seed
+        self.augment = augment or (lambda batch: batch)
         even = unlearner.per_site or unlearner.nuisances
+        labelled = training.labelled.nonzero()[:, 0]  # the others are for the nuisances alone (equation 7)
         self.main = (
-            EvenBatches(training.site, schedule.batch, schedule.seed)
+            EvenBatches(training.site, schedule.batch, schedule.seed, labelled)
             if even
             else PlainBatches(len(training), schedule.batch, schedule.seed)
         )
@@ -214,7 +221,8 @@ class _Batches:
         for number, nuisance in enumerate(unlearner.nuisances, start=1):
             known = training.known(nuisance.name)
             labels = training.nuisances[nuisance.name]
-            if labels.ndim == 1 and (not known.all() or not torch.equal(labels, training.site)):
+            everybody = bool(known.all() and training.labelled.all())
+            if labels.ndim == 1 and not (everybody and torch.equal(_ranks(labels), _ranks(training.site))):
                 members = known.nonzero()[:, 0]
                 self.subsets[nuisance.name] = EvenBatches(
                     labels, schedule.batch, schedule.seed + 1000 * number, members
@@ -223,10 +231,18 @@ class _Batches:
     def train_on(self, step: int, stage: str) -> dict[str, float]:
         """Update number `step`."""
         torch.manual_seed(self.seed * 10**7 + step)  # dropout and the like, so that a resumed run is the same run
-        subsets = {name: self.training.take(batches(step)) for name, batches in self.subsets.items()}
+        batch = self.augment(self.training.take(self.main(step)))
+        subsets = {name: self.augment(self.training.take(picked(step))) for name, picked in self.subsets.items()}
         self.unlearner.train()
+        if stage == "unlearn":
+            self.unlearner.hold_statistics()
         update = self.unlearner.step if stage == "unlearn" else self.unlearner.pretrain_step
-        return update(self.training.take(self.main(step)), subsets)
+        return update(batch, subsets)
+
+
+def _ranks(labels: Tensor) -> Tensor:
+    """Class numbers counted from 0, without gaps."""
+    return labels.unique(return_inverse=True)[1]
 
 
 def _move_on(

@@ -17,7 +17,6 @@ from imunity_bids.unlearning.networks import TissueHead, UNet, VggEncoder
 from imunity_bids.unlearning.tasks import Task
 
 CARD = "card.json"
-FEATURES = 32
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Architecture:
 
     width: int = 8
     depth: int = 4  # halvings
+    features: int = 8  # of the volumes' encoder: few have fewer places to hide a site in
     spacing_mm: float = 3.0  # of the volumes that they see
 
 
@@ -33,8 +33,8 @@ def build(task: Task, architecture: Architecture) -> tuple[nn.Module, nn.Module]
     """Encoder and head of the main task, with random weights."""
     if task.kind == "segmentation":
         return UNet(architecture.width, architecture.depth), TissueHead(architecture.width, task.outputs)
-    encoder = VggEncoder(architecture.width, architecture.depth, FEATURES)
-    return encoder, nn.Linear(FEATURES, task.outputs)
+    encoder = VggEncoder(architecture.width, architecture.depth, architecture.features)
+    return encoder, nn.Linear(architecture.features, task.outputs)
 
 
 @dataclass(frozen=True)

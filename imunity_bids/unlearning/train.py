@@ -11,9 +11,10 @@ import torch
 from imunity_bids import version
 from imunity_bids.errors import Usage
 from imunity_bids.settings import as_command
+from imunity_bids.unlearning.augment import Poses
 from imunity_bids.unlearning.cases import Cases, column_cases, slice_cases, split_by_person
 from imunity_bids.unlearning.fit import Outcome, Schedule, fit
-from imunity_bids.unlearning.model import FEATURES, Architecture, build, save_model
+from imunity_bids.unlearning.model import Architecture, build, save_model
 from imunity_bids.unlearning.networks import SiteHead, TapHead
 from imunity_bids.unlearning.scans import find_scans
 from imunity_bids.unlearning.trainer import Nuisance, Unlearner
@@ -36,12 +37,15 @@ class UnlearnTraining:
     description: str | None = None  # desc- of the images
     place: str = "A"  # of a U-Net's site classifier
     allow_confounded: bool = False
+    no_augment: bool = False
     spacing: float = 3.0  # mm
     width: int = 8
+    features: int = 8  # of volumes
     batch: int = 16
     rate: float = 1e-3
-    alpha: float = 3.0
-    beta: float = 0.2
+    alpha: float = 10.0
+    beta: float = 0.4
+    updates: int = 10
     pretrain: int = 1000
     steps: int = 2000
     every: int = 50
@@ -59,13 +63,16 @@ def train_unlearned(setup: UnlearnTraining) -> Path:
     cases = read_cases(setup)
     training, validation = split_by_person(cases, VALIDATION_SHARE, setup.seed)
     torch.manual_seed(setup.seed)
-    architecture = Architecture(setup.width, 3 if setup.type == "segmentation" else 4, setup.spacing)
+    depth = 3 if setup.type == "segmentation" else 4
+    architecture = Architecture(setup.width, depth, setup.features, setup.spacing)
     encoder, head = build(cases.task, architecture)
     nuisances = [_nuisance(setup, name, classes) for name, classes in cases.classes.items()]
-    unlearner = Unlearner(encoder, head, cases.task.loss, nuisances, setup.rate, device=setup.device)
+    options = {"rate": setup.rate, "device": setup.device, "updates": setup.updates}
+    unlearner = Unlearner(encoder, head, cases.task.loss, nuisances, **options)
     shared = ("batch", "pretrain", "steps", "every", "patience", "tolerance", "seed")
     schedule = Schedule(**{name: getattr(setup, name) for name in shared})
-    outcome = fit(unlearner, training, validation, cases.task.error, schedule, setup.output, name=setup.task)
+    augment = None if setup.no_augment else Poses(setup.spacing)
+    outcome = fit(unlearner, training, validation, cases.task.error, schedule, setup.output, setup.task, augment)
     card = _card(setup, cases, outcome, len(training), len(validation))
     return save_model(setup.output / "model", cases.task, architecture, encoder, head, card)
 
@@ -84,7 +91,7 @@ def _nuisance(setup: UnlearnTraining, name: str, classes: int) -> Nuisance:
         bottleneck = setup.width * 2**3
         head = TapHead(setup.place, setup.width, bottleneck, classes)
     else:
-        head = SiteHead(FEATURES, classes)
+        head = SiteHead(setup.features, classes)
     return Nuisance(name, head, setup.alpha, setup.beta)
 
 

@@ -61,6 +61,9 @@ class Unlearner:
         Learning rate of the main task.
     per_site
         Equation 1: the main loss is averaged within each site. False: over all samples, as in normal training.
+    updates
+        Of each nuisance's classifier per batch, on the same features. The paper has one; more cost next to nothing
+        beside the encoder, and a classifier that lags behind a fresh one is one that the site can be hidden from.
     """
 
     def __init__(
@@ -72,12 +75,13 @@ class Unlearner:
         rate: float = 1e-3,
         per_site: bool = True,
         device: str = "cpu",
+        updates: int = 1,
     ):
         self.encoder, self.head = encoder.to(device), head.to(device)
         self.nuisances = tuple(nuisances)
         for nuisance in self.nuisances:
             nuisance.head.to(device)
-        self.main_loss, self.per_site, self.device = main_loss, per_site, device
+        self.main_loss, self.per_site, self.device, self.updates = main_loss, per_site, device, updates
         self.optimisers = {"main": torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=rate)}
         for nuisance in self.nuisances:
             self.optimisers[f"nuisance/{nuisance.name}"] = torch.optim.Adam(
@@ -129,6 +133,17 @@ class Unlearner:
         for module in self.modules().values():
             module.train(mode)
 
+    def hold_statistics(self) -> None:
+        """Batch normalisation of the encoder uses what it has seen until now, as when the network is applied; until
+        the next `train`.
+
+        With statistics of the batch, what is forgotten in training comes back with other statistics; and batches of a
+        subset (the overlap of ages) have others than those of the main task.
+        """
+        for module in self.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
     def modules(self) -> dict[str, nn.Module]:
         """Every network by name; the nuisances' heads under `nuisance/NAME`."""
         heads = {f"nuisance/{nuisance.name}": nuisance.head for nuisance in self.nuisances}
@@ -167,8 +182,9 @@ class Unlearner:
     def _step_heads(self, seen: list[tuple[Nuisance, Any, Tensor]]) -> dict[str, float]:
         numbers = {}
         for nuisance, features, labels in seen:
-            loss = domain_loss(nuisance.head(detached(features)), labels)
-            self._advance(f"nuisance/{nuisance.name}", loss)
+            for _ in range(self.updates):
+                loss = domain_loss(nuisance.head(detached(features)), labels)
+                self._advance(f"nuisance/{nuisance.name}", loss)
             numbers[nuisance.name] = loss.item()
         return numbers
 

@@ -22,7 +22,8 @@ from imunity_bids.evaluation.unlearning_cohort import (
     somewhere,
 )
 from imunity_bids.evaluation.unlearning_dann import Dann
-from imunity_bids.evaluation.unlearning_methods import DANN, NORMAL, PER_SITE, QUICK, UNLEARNED
+from imunity_bids.evaluation.unlearning_methods import DANN, NORMAL, PER_SITE, QUICK, UNLEARNED, VOLUMES
+from imunity_bids.evaluation.unlearning_orderings import orderings
 from imunity_bids.simulation.cohort import Member, draw_traits
 from imunity_bids.unlearning.fit import Schedule
 from imunity_bids.unlearning.networks import SiteHead
@@ -30,7 +31,7 @@ from imunity_bids.unlearning.trainer import Nuisance
 from tests.unlearning.toys import discs, network, squared
 
 TINY = replace(
-    QUICK,
+    VOLUMES,
     spacing_mm=12.0,
     width=4,
     schedule=Schedule(4, pretrain=2, steps=2, every=1, patience=1),
@@ -109,12 +110,14 @@ def test_dann_moves_the_encoder_away_from_the_site() -> None:
 
 
 def test_experiments_have_the_papers_columns(setting: unlearning_experiments.Setting, tmp_path: Path) -> None:
-    rows = list(unlearning_experiments.age_on_scanners(setting))
+    rows = list(unlearning_experiments.age_on_scanners(setting, unlearning_experiments.PAIR))
+    rows += unlearning_experiments.age_on_scanners(setting)
     assert [row["method"] for row in rows] == 2 * [NORMAL, PER_SITE, UNLEARNED, DANN]
+    assert claims(a=rows[4:]) == ["a", "a"]
     assert all(len(row["error"]) == 3 for row in rows)  # the scanner that was not trained on, too
     assert rows[0]["site"]["chance"] == pytest.approx(1 / 2)
     assert rows[0]["relatives"]["site"]["persons"] == 8
-    assert unlearning._flat(rows[0])["site of relatives"] == rows[0]["relatives"]["site"]["accuracy"]
+    assert unlearning._line(rows[:1])["site of relatives"] == rows[0]["relatives"]["site"]["accuracy"]
     assert rows[-1]["site"]["chance"] == pytest.approx(1 / 3)
     assert len(list(tmp_path.glob("tsne_a_*.png"))) == 4
 
@@ -137,22 +140,33 @@ def test_the_other_experiments_run(
 
 
 def test_subsets_of_the_biased_experiments(setting: unlearning_experiments.Setting) -> None:
-    methods = [row["method"] for row in unlearning_experiments.age_overlap(setting, (40,))]
-    assert methods == [NORMAL, "unlearned on all", "unlearned on the overlap"]
-    rows = list(unlearning_experiments.sex_as_confound(setting, ("age",)))
-    assert rows[-1]["method"] == "unlearned on a balanced subset"
-    assert rows[-1]["sex"]["chance"] == 0.5
+    wide = list(unlearning_experiments.age_overlap(setting, 40))
+    assert claims(c=wide) == ["c", "c"]
+    assert [row["method"] for row in wide] == [NORMAL, "unlearned on all", "unlearned on the overlap"]
+    rows = [list(unlearning_experiments.sex_as_confound(setting, follows)) for follows in ("age", "site", None)]
+    assert [part[-1]["method"] for part in rows] == 2 * ["unlearned on a balanced subset"] + ["unlearned on all"]
+    assert rows[0][-1]["sex"]["chance"] == 0.5
+    assert claims(e=rows[0]) == ["e"]
 
 
 def test_segmentation_places_and_missing_labels(setting: unlearning_experiments.Setting) -> None:
-    rows = list(unlearning_experiments.segmentation(setting, (0,)))
-    assert [row["method"] for row in rows[:4]] == [NORMAL, "unlearned at A", "unlearned at B", "unlearned at A+B"]
+    rows = list(unlearning_experiments.segmentation(setting))
+    assert [row["method"] for row in rows] == [NORMAL, "unlearned at A", "unlearned at B", "unlearned at A+B"]
+    few = list(unlearning_experiments.segmentation(setting, ("", "A"), 0))
+    assert claims(g=rows, g_0=few) == ["g", "g-0"]
+    assert {row["condition"] for row in few} == {"0 labelled persons on MPRAGE-3T"}
     samples, _ = unlearning_experiments._slice_samples(
         setting, somewhere(setting.training, (0, 3), setting.rng("g")), 3
     )
     second = samples.site == 3
     assert samples.labelled[~second].all()
     assert samples.labelled[second].sum() == 3 * TINY.slices
+
+
+def claims(**rows: list[dict]) -> list[str]:
+    """What is claimed of experiments, given their rows; raises where a claim names a method that they do not have."""
+    named = [{"experiment": name.replace("_", "-"), "seed": 1, **row} for name, part in rows.items() for row in part]
+    return [line["experiment"] for line in orderings(named)]
 
 
 def table(file: Path) -> Path:
@@ -167,17 +181,68 @@ def table(file: Path) -> Path:
 
 
 def test_tables_end_to_end_and_an_experiment_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unlearning, "_for_tables", lambda scale: replace(TINY, schedule=Schedule(16, 60, 20, 10, 2)))
+    monkeypatch.setattr(unlearning, "_for_tables", lambda scale: replace(TINY, schedule=Schedule(16, 40, 10, 10, 2)))
+    monkeypatch.setattr(unlearning, "QUICK", replace(QUICK, seeds=2))
     file = table(tmp_path / "toy.csv")
     assert evaluate.main(["unlearning", str(tmp_path / "out"), "--quick", "--tables", str(file)]) == 0
     rows = json.loads((tmp_path / "out" / "unlearning.json").read_text())
-    assert [row["method"] for row in rows] == ["age and sex alone", NORMAL, UNLEARNED, DANN]
+    assert [row["method"] for row in rows] == 2 * ["age and sex alone", NORMAL, UNLEARNED, DANN]
+    assert [row["seed"] for row in rows] == 4 * [1] + 4 * [2]
     assert rows[1]["site"]["accuracy"] > 0.8
-    assert all(abs(row["permuted"]) < 0.2 for row in rows[1:])
+    assert all(abs(row.get("permuted", 0)) < 0.2 for row in rows)
     flat = pd.read_csv(tmp_path / "out" / "unlearning.tsv", sep="\t")
-    assert {"error", "site", "site interval", "site chance", "site shuffled"} <= set(flat)
+    assert len(flat) == 4  # means over seeds
+    assert {"error", "error seeds", "site", "site seeds", "site interval", "site chance", "site shuffled"} <= set(flat)
     monkeypatch.setattr(unlearning_tables, "cross_validated", lambda *_: pytest.fail("run again"))
     assert evaluate.main(["unlearning", str(tmp_path / "out"), "--quick", "--tables", str(file)]) == 0
+
+
+def line(seed: int, method: str, error: float, site: float, experiment: str = "a") -> dict:
+    told = {"accuracy": site, "low": site - 0.1, "high": site + 0.1, "chance": 1 / 3, "shuffled": 0.3}
+    errors = {"one": error - 1, "other": error + 1}
+    return {"experiment": experiment, "seed": seed, "condition": "c", "method": method, "error": errors, "site": told}
+
+
+def test_seeds_are_averaged_and_their_reach_is_told() -> None:
+    rows = unlearning.summary([line(1, NORMAL, 10.0, 0.8), line(2, NORMAL, 12.0, 0.9), line(1, UNLEARNED, 11.0, 0.4)])
+    assert [(row["method"], row["error"]) for row in rows] == [(NORMAL, 11.0), (UNLEARNED, 11.0)]
+    assert rows[0]["error one"] == 10.0
+    assert (rows[0]["error seeds"], rows[0]["site seeds"]) == ("10 to 12", "0.8 to 0.9")
+    assert rows[0]["site"] == pytest.approx(0.85)
+    assert rows[0]["site interval"] == "0.75 to 0.95"
+    assert "seed" not in rows[0]
+
+
+def test_orderings_hold_seed_by_seed() -> None:
+    rows = [line(1, NORMAL, 10.0, 0.8), line(1, UNLEARNED, 10.6, 0.40)]
+    rows += [line(2, NORMAL, 10.0, 0.8), line(2, UNLEARNED, 10.2, 0.45)]
+    near, cheap = orderings(rows)
+    assert (near["holds"], cheap["holds"], near["seeds"]) == (1, 1, 2)
+    assert near["margin"] == pytest.approx(1 / 3 + 0.08 - 0.425)
+    assert (cheap["least"], cheap["most"]) == pytest.approx((-0.1, 0.3))
+    unlabelled = [line(1, NORMAL, 0.3, 0.5, "g-0"), line(1, "unlearned at A", 0.2, 0.5, "g-0")]
+    assert orderings(unlabelled)[0]["margin"] == pytest.approx(0.1)
+    assert orderings([]) == []
+
+
+def test_a_simulated_experiment_from_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each seed judges label maps of its own; what is there is not run again."""
+    seen = []
+
+    def experiment(setting: unlearning_experiments.Setting) -> list[dict]:
+        seen.append({member.label_map for member in setting.judges})
+        return [line(setting.scale.schedule.seed, NORMAL, 10.0, 0.8, "b")]
+
+    tiny = replace(TINY, persons=60, judged=20, held_out_maps=2)
+    monkeypatch.setattr(unlearning, "FULL", replace(QUICK, volumes=tiny, slices=tiny, seeds=2))
+    monkeypatch.setattr(unlearning, "EXPERIMENTS", {"b": experiment})
+    monkeypatch.setattr(unlearning, "MORE", {})
+    monkeypatch.setattr("imunity_bids.evaluation.unlearning_cohort.make_cohort", lambda *_: members(60, "abcdef"))
+    for _ in range(2):
+        table = unlearning.evaluate_unlearning(tmp_path, maps=tmp_path)
+    assert len(seen) == 2
+    assert seen[0] != seen[1]
+    assert list(table.error) == [10.0]
 
 
 def test_nothing_to_evaluate_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imunity_bids.cli import predict, train
+from imunity_bids.cli import evaluate, predict, train
+from imunity_bids.evaluation import unlearning
+from imunity_bids.evaluation.unlearning_methods import DANN, NORMAL, QUICK, UNLEARNED, VOLUMES
+from imunity_bids.unlearning.fit import Schedule
 from imunity_bids.unlearning.model import load_model
 from tests.cli.test_commands import HEAVY
 
@@ -163,3 +167,19 @@ def test_help_and_version(option: str, capsys: pytest.CaptureFixture) -> None:
         predict.main([option])
     assert stop.value.code == 0
     assert "imunity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["age", "sex"])
+def test_real_scans_are_cross_validated_for_age_and_sex(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    sites = [dataset(tmp_path / name, name, list(range(20, 74, 6)), rng) for name in "AB"]
+    short = replace(VOLUMES, spacing_mm=12.0, schedule=Schedule(4, pretrain=2, steps=2, every=1, patience=1))
+    monkeypatch.setattr(unlearning, "QUICK", replace(QUICK, volumes=short))
+    folders = ["--derivatives", *sites, "--tasks", task]
+    assert run(evaluate, "unlearning", tmp_path / "out", "--quick", *folders) == 0
+    rows = json.loads((tmp_path / "out" / "unlearning.json").read_text())
+    assert [row["method"] for row in rows] == [NORMAL, UNLEARNED, DANN]
+    assert {row["condition"] for row in rows} == {f"{task} on 18 real persons"}
+    assert all(np.isfinite(list(row["error"].values())).all() and len(row["error"]) == 2 for row in rows)
+    assert (tmp_path / "out" / f"scans_{task}_1.json").exists()

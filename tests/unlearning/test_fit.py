@@ -8,6 +8,7 @@ import torch
 
 from imunity_bids.errors import DataUnusable, Usage
 from imunity_bids.unlearning import fit as module
+from imunity_bids.unlearning.augment import Poses
 from imunity_bids.unlearning.fit import Schedule, fit
 from imunity_bids.unlearning.probe import probe
 from imunity_bids.unlearning.trainer import Unlearner, apply
@@ -37,9 +38,10 @@ def test_the_painted_site_is_forgotten_and_the_task_is_not() -> None:
 
 
 def test_killed_and_resumed_gives_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training, validation = discs(60, 1), discs(30, 2)
+    """With samples that look different each time they are drawn, too."""
+    training, validation, poses = discs(60, 1), discs(30, 2), Poses(4.0)
     undisturbed = network("site")
-    outcome = fit(undisturbed, training, validation, mean_absolute, SHORT, tmp_path / "undisturbed")
+    outcome = fit(undisturbed, training, validation, mean_absolute, SHORT, tmp_path / "undisturbed", augment=poses)
 
     calls, real = [], module.evaluate
 
@@ -51,15 +53,27 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(module, "evaluate", killed)
     with pytest.raises(KeyboardInterrupt):
-        fit(network("site"), training, validation, mean_absolute, SHORT, tmp_path / "killed")
+        fit(network("site"), training, validation, mean_absolute, SHORT, tmp_path / "killed", augment=poses)
     resumed = network("site", seed=99)  # whatever it starts with
-    assert fit(resumed, training, validation, mean_absolute, SHORT, tmp_path / "killed") == outcome
+    assert fit(resumed, training, validation, mean_absolute, SHORT, tmp_path / "killed", augment=poses) == outcome
     for name, value in weights(undisturbed).items():
         assert torch.equal(value, weights(resumed)[name]), name
     logs = [(tmp_path / run / "log.csv").read_text() for run in ("undisturbed", "killed")]
     assert logs[0] == logs[1]
     assert len(logs[0].splitlines()) == 5
     assert (tmp_path / "killed" / "curves.png").stat().st_size > 1000
+
+
+def test_unlearning_sees_what_the_network_will_be_applied_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch statistics while it is pretrained, those that were found from then on."""
+    subject = network("site")
+    subject.encoder.append(torch.nn.BatchNorm1d(6))
+    modes, real = [], Unlearner.step_main
+    monkeypatch.setattr(
+        Unlearner, "step_main", lambda self, batch: modes.append(self.encoder[-1].training) or real(self, batch)
+    )
+    fit(subject, discs(60, 1), discs(30, 2), mean_absolute, SHORT)
+    assert modes == 20 * [True] + 20 * [False]
 
 
 def test_pretraining_ends_when_both_have_converged() -> None:
@@ -97,11 +111,11 @@ def test_normal_training_is_one_stage_and_keeps_the_lowest_error() -> None:
 
 def test_a_part_for_unlearning_is_drawn_evenly_from_that_part(monkeypatch: pytest.MonkeyPatch) -> None:
     training = discs(60, 1).restricted("site", torch.arange(60) < 7)
-    batches = module._Batches(network("site"), training, SHORT)
+    batches = module._Batches(network("site"), training, SHORT, None)
     drawn = batches.subsets["site"](0)
     assert drawn.max() < 7
     assert (training.site[drawn] == 0).sum() == 4
-    assert module._Batches(network("site"), discs(60, 1), SHORT).subsets == {}
+    assert module._Batches(network("site"), discs(60, 1), SHORT, None).subsets == {}
 
 
 def test_errors_that_say_what_to_do() -> None:

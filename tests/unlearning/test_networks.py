@@ -10,7 +10,7 @@ from imunity_bids.unlearning.trainer import apply, as_vectors, detached
 def test_encoder_and_its_heads() -> None:
     features = VggEncoder(width=4, blocks=3, features=10)(torch.randn(2, 1, 17, 20, 16))
     assert features.shape == (2, 10)
-    assert features.min() >= 0
+    assert features.min() < 0  # none is cut off, where confusion could drive it
     assert SiteHead(10, 5)(features).shape == (2, 5)
     assert TableEncoder(7, features=6)(torch.randn(3, 7)).shape == (3, 6)
 

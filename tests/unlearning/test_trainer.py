@@ -24,11 +24,11 @@ def batch_of(count: int = 12, sites: int = 3) -> Samples:
     return Samples(torch.randn(count, 5, generator=g), target, torch.ones(count, dtype=torch.bool), site, labels)
 
 
-def unlearner(*names: str, beta: float = 1.0, device: str = "cpu") -> Unlearner:
+def unlearner(*names: str, beta: float = 1.0, device: str = "cpu", updates: int = 1) -> Unlearner:
     torch.manual_seed(0)
     encoder, head = nn.Sequential(nn.Linear(5, 8), nn.Tanh()), nn.Linear(8, 1)
     nuisances = [Nuisance(name, nn.Linear(8, 3), alpha=1.0, beta=beta) for name in names]
-    return Unlearner(encoder, head, squared, nuisances, rate=0.01, device=device)
+    return Unlearner(encoder, head, squared, nuisances, rate=0.01, device=device, updates=updates)
 
 
 def snapshot(subject: Unlearner) -> dict[str, Tensor]:
@@ -76,6 +76,26 @@ def test_beta_is_the_size_of_confusions_steps() -> None:
         subject.step(batch)
         moves.append((snapshot(subject)["encoder"] - start).abs().max().item())
     assert moves[1] == pytest.approx(4 * moves[0], rel=1e-3)
+
+
+def test_a_classifier_may_take_several_steps_on_the_same_features() -> None:
+    once, often = unlearner("site"), unlearner("site", updates=5)
+    first, fifth = once.pretrain_step(batch_of())["site"], often.pretrain_step(batch_of())["site"]
+    assert fifth < first
+    assert torch.equal(snapshot(once)["encoder"], snapshot(often)["encoder"])
+    assert int(often.optimisers["nuisance/site"].state_dict()["state"][0]["step"]) == 5
+
+
+def test_statistics_are_held_until_the_next_training() -> None:
+    subject = unlearner("site")
+    norm = nn.BatchNorm1d(8)
+    subject.encoder.append(norm)
+    subject.hold_statistics()
+    alone, together = (subject.encoder(batch_of().inputs[:count])[0] for count in (2, 12))
+    assert torch.allclose(alone, together)
+    assert norm.num_batches_tracked == 0
+    subject.train()
+    assert norm.training
 
 
 def test_missing_targets_do_not_matter_and_their_sites_do() -> None:
