@@ -26,7 +26,7 @@ from imunity_bids.evaluation.unlearning_methods import DANN, NORMAL, PER_SITE, Q
 from imunity_bids.evaluation.unlearning_orderings import orderings
 from imunity_bids.simulation.cohort import Member, draw_traits
 from imunity_bids.unlearning.fit import Schedule
-from imunity_bids.unlearning.networks import SiteHead
+from imunity_bids.unlearning.networks import FEATURES, SiteHead
 from imunity_bids.unlearning.trainer import Nuisance
 from tests.unlearning.toys import discs, network, squared
 
@@ -181,7 +181,8 @@ def table(file: Path) -> Path:
 
 
 def test_tables_end_to_end_and_an_experiment_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unlearning, "_for_tables", lambda scale: replace(TINY, schedule=Schedule(16, 40, 10, 10, 2)))
+    scale = replace(TINY, features=FEATURES, schedule=Schedule(16, 40, 10, 10, 2))
+    monkeypatch.setattr(unlearning, "_for_tables", lambda _: scale)
     monkeypatch.setattr(unlearning, "QUICK", replace(QUICK, seeds=2))
     file = table(tmp_path / "toy.csv")
     assert evaluate.main(["unlearning", str(tmp_path / "out"), "--quick", "--tables", str(file)]) == 0
