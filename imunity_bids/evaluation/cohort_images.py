@@ -69,7 +69,13 @@ def as_table(images: Iterator[tuple[Features, Mapping[str, Any]]]) -> pd.DataFra
     return pd.DataFrame(rows).replace({None: np.nan, "": np.nan})
 
 
-def features_by_method(stored: Mapping[str, Any], brain: np.ndarray, mask: np.ndarray, target: np.ndarray) -> Features:
+def features_by_method(
+    stored: Mapping[str, Any],
+    brain: np.ndarray,
+    mask: np.ndarray,
+    inside: dict[str, np.ndarray],
+    target: np.ndarray,
+) -> Features:
     """Of one image: what is stored (`qc.features.image_features`), and two methods more.
 
     Without white stripe the `FULL` percentile of the brain is at 1: what one does who knows nothing of white matter.
@@ -80,12 +86,13 @@ def features_by_method(stored: Mapping[str, Any], brain: np.ndarray, mask: np.nd
         With `Images` and `MaskShape`.
     brain, mask
         White-striped brain and its mask, (X, Y, Z), cut to the box around it.
+    inside
+        `well_inside` of that brain.
     target
         Quantiles of the reference at 0, 1, …, 100 %, (101,).
     """
     unstriped = np.clip(brain / np.percentile(brain[mask], FULL), 0, 1)
     more = {UNSTRIPED: unstriped, NYUL: nyul_to(brain, mask, target[list(LANDMARKS)])}
-    inside = well_inside(brain, mask)
     return _from_stored(stored) | {name: features_of(image, mask, inside) for name, image in more.items()}
 
 
@@ -130,4 +137,4 @@ def _of_derivative(path: Path) -> Features:
         return _from_stored(stored)
     brain, mask, _ = cut_brain(preproc)
     target = np.array(json.loads(sidecar.read_text(encoding="utf-8"))["Harmonization"]["ReferenceQuantiles"])
-    return features_by_method(stored, brain, mask, target)
+    return features_by_method(stored, brain, mask, well_inside(brain, mask), target)

@@ -151,7 +151,8 @@ def _features(member: Member, scanner: Scanner, bundle: Bundle, plan: Plan) -> F
     target = reference.quantiles.numpy()
     before, mask = _scanned(member, scanner, plan)
     after = harmonize(before, mask, bundle, reference, Compute()).image
-    found = features_by_method(image_features(brain_of(before, after, mask), target), before, mask, target)
+    brain = brain_of(before, after, mask)
+    found = features_by_method(image_features(brain, target), before, mask, brain.inside, target)
     common, mask = _scanned(member, SCANNERS[COMMON], plan)
     return found | {ONE_SCANNER: features_of(common, mask, well_inside(common, mask))}
 
