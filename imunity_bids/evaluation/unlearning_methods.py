@@ -54,13 +54,13 @@ class Plan:
 
 VOLUMES = Scale(1000, 120, 6, 8.0, 4, 6, Schedule(96, 200, 300, every=50, patience=6), probe_seeds=1)
 SLICES = Scale(
-    240, 36, 6, 4.0, 8, 0, Schedule(24, 200, 200, every=50, patience=6), probe_seeds=1,
-    rate=4e-3, alpha=1.0, beta=0.5, updates=10, sites=4, slices=4,
+    240, 36, 6, 4.0, 8, 0, Schedule(24, 400, 300, every=50, patience=6), probe_seeds=1,
+    rate=4e-3, alpha=0.5, beta=0.3, updates=5, sites=4, slices=4,
 )  # fmt: skip
 FULL = Plan(VOLUMES, SLICES, seeds=3)
 QUICK = Plan(
     replace(VOLUMES, persons=600, schedule=replace(VOLUMES.schedule, pretrain=100, steps=150)),
-    replace(SLICES, persons=120, schedule=replace(SLICES.schedule, pretrain=100, steps=100)),
+    replace(SLICES, persons=120, schedule=replace(SLICES.schedule, pretrain=200, steps=100)),
     seeds=1,
 )
 TABLES = replace(  # steps are cheap here

@@ -27,6 +27,7 @@ PROGRESS = 0.01  # relative, of what counts as one
 MOST_FEATURES = 512  # training samples that the check of the chance level learns from
 MEMORY = 0.98  # per step, of the averaged weights: two networks in a contest circle around where they would meet
 LOOKS = 3  # evaluations whose mean tells the chance level: a few dozen validation persons alone tell it badly
+LEAST_ERROR = 1e-6  # that a relative one can refer to
 SETTLING = 3  # evaluations after pretraining before patience counts: confusion first costs, then pays
 
 
@@ -59,6 +60,7 @@ class _Progress:
         self.schedule = schedule
         self.step, self.stage, self.stage_began = 0, stage, 0
         self.lowest: dict[str, float] = {}
+        self.usual = 1.0  # error that others are relative to; in unlearning, that of pretraining
         self.stale = 0
         self.kept: dict[str, Any] | None = None
         self.looks: list[dict[str, float]] = []  # at the chance level, the last ones
@@ -78,21 +80,24 @@ class _Progress:
         return self.stale >= self.schedule.patience or done >= self.schedule.steps
 
     def keep(self, error: float, leaks: dict[str, float], weights: Mapping[str, Tensor]) -> bool:
-        """Keep the weights if they are the best: nuisances forgotten first, the main task among those."""
+        """Keep the weights if they are the best: a point of accuracy by which a nuisance is told better than chance and
+        tolerance weighs as much as one per cent of the main error after pretraining."""
         self.looks = [*self.looks[1 - LOOKS :], leaks]
         leaks = {name: float(np.mean([look[name] for look in self.looks if name in look])) for name in leaks}
-        rank = (max([0.0, *(value - self.schedule.tolerance for value in leaks.values())]), error)
-        if self.kept and rank >= (self.kept["excess"], self.kept["error"]):
+        excess = max([0.0, *(value - self.schedule.tolerance for value in leaks.values())])
+        cost = excess + error / self.usual
+        if self.kept and cost >= self.kept["cost"]:
             return False
         copies = {name: value.clone() for name, value in weights.items()}
-        self.kept = {"excess": rank[0], "error": error, "leaks": leaks, "step": self.step, "weights": copies}
+        self.kept = {"cost": cost, "error": error, "leaks": leaks, "step": self.step, "weights": copies}
         return True
 
     def _count(self, better: bool) -> None:
         self.stale = 0 if better else self.stale + 1
 
-    def next_stage(self, stage: str) -> None:
-        self.stage, self.stage_began, self.stale, self.kept, self.looks = stage, self.step, 0, None, []
+    def begin_unlearning(self) -> None:
+        self.stage, self.stage_began, self.stale, self.kept, self.looks = "unlearn", self.step, 0, None, []
+        self.usual = max(self.lowest["error"], LEAST_ERROR)
 
     def state(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "schedule"}
@@ -113,9 +118,9 @@ def fit(
 ) -> Outcome:
     """Train, or go on where a killed run stopped; `unlearner` ends with the best weights on `validation`.
 
-    Without nuisances this is normal training. With them, weights count as best when every nuisance is forgotten to
-    within the tolerance of chance, and the main error is lowest among those; while no weights forget that much, those
-    are kept that forget most.
+    Without nuisances this is normal training. With them, those weights are kept that have the lowest sum of what the
+    best-known nuisance is told better than chance and tolerance, and of the main error relative to that of pretraining:
+    to forget at any price is to keep the first weights that have lost everything.
 
     Parameters
     ----------
@@ -262,6 +267,6 @@ def _move_on(
         progress.keep(error, {}, averages.state_dict())
     if progress.converged({"error": error, **{name: means[name] for name in nuisances if name in means}}):
         if nuisances:
-            progress.next_stage("unlearn")
+            progress.begin_unlearning()
         else:
             progress.stage = "done"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FEATURES = 32  # of tables
-SLOPE = 0.2  # of features below zero
+SLOPE = 0.2  # below zero, of features and of classifiers that learn fast: rectified ones die, and then tell nothing
 GRID = 2  # cells per axis that the last maps are averaged over: where something is still matters
 COARSE = 4  # the same, of a U-Net's maps for a probe
 
@@ -135,7 +135,7 @@ class DenseHead(nn.Sequential):
     """Features (B, …), `inputs` numbers each, to logits or values (B, outputs) by one hidden layer."""
 
     def __init__(self, inputs: int, outputs: int, hidden: int = 128):
-        super().__init__(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+        super().__init__(nn.Flatten(), nn.Linear(inputs, hidden), nn.LeakyReLU(SLOPE), nn.Linear(hidden, outputs))
 
 
 class SiteHead(nn.Sequential):
@@ -162,7 +162,7 @@ class TapHead(nn.Module):
         super().__init__()
         channels = {"A": last, "B": bottleneck}
         self.branches = nn.ModuleDict({place: _Branch(channels[place], hidden) for place in places})
-        self.layers = nn.Sequential(nn.ReLU(), nn.Linear(hidden * len(places), classes))
+        self.layers = nn.Sequential(nn.LeakyReLU(SLOPE), nn.Linear(hidden * len(places), classes))
 
     def forward(self, taps: Taps) -> Tensor:
         """Logits."""
@@ -179,9 +179,9 @@ class _Branch(nn.Module):
         self.standardise = nn.BatchNorm2d(channels, affine=False)
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, 16, 3, stride=2, padding=1),
-            nn.ReLU(),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(16, 16, 3, stride=2, padding=1),
-            nn.ReLU(),
+            nn.LeakyReLU(SLOPE),
             nn.AdaptiveAvgPool2d(GRID),
             nn.Flatten(),
         )

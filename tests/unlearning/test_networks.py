@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from imunity_bids.unlearning.networks import SiteHead, TableEncoder, TapHead, Taps, TissueHead, UNet, VggEncoder
 from imunity_bids.unlearning.trainer import apply, as_vectors, detached
@@ -61,3 +62,15 @@ def test_apply_goes_through_in_pieces() -> None:
     assert torch.allclose(vectors, as_vectors(network(slices)), atol=1e-5)
     assert outputs.shape == (5, 3, 16, 16)
     assert network.training
+
+
+@pytest.mark.parametrize("places", ["A", "B", "AB"])
+def test_a_classifier_that_overshot_still_learns(places: str) -> None:
+    """Rectified hidden units died at B for good, and confusion with a dead classifier moves nothing."""
+    head = TapHead(places, last=4, bottleneck=8, classes=2)
+    for branch in head.branches.values():
+        torch.nn.init.constant_(branch.project.bias, -100.0)
+    taps = Taps(torch.randn(6, 4, 16, 16), torch.randn(6, 8, 4, 4))
+    functional.cross_entropy(head(taps), torch.tensor([0, 1, 0, 1, 0, 1])).backward()
+    for branch in head.branches.values():
+        assert branch.project.weight.grad.abs().max() > 1e-3
