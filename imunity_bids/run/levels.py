@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imunity_bids.bids.links import linked_folders
-from imunity_bids.bids.outputs import anat_folder, remove_strays, write_text
+from imunity_bids.bids.outputs import remove_strays, write_text
 from imunity_bids.bids.scan import T1w
 from imunity_bids.bids.sidecars import BIDSIGNORE, dataset_links, write_dataset_files
-from imunity_bids.bids.tables import write_scans_table
 from imunity_bids.errors import OK, SOME_FAILED, InputMissing
 from imunity_bids.plan.crash import Failure
 from imunity_bids.plan.plan import Plan, is_done, make_plan
-from imunity_bids.qc.measures import COLUMNS
 from imunity_bids.reports.methods import citation
 from imunity_bids.run.failures import exit_code, gather_failures, set_unreadable_aside
 from imunity_bids.run.folders import check_folders, make_output
 from imunity_bids.run.manifest import write_manifest
+from imunity_bids.run.reporter import Reporter
 from imunity_bids.run.scratch import scratch_folder
 from imunity_bids.run.turns import turn
 from imunity_bids.settings import Settings
@@ -52,14 +51,14 @@ def participant_level(settings: Settings) -> int:
     with _log_file(settings):
         methods = methods_text(plan)
         _prepare(plan, methods)
-        failures, left = [], len(plan.images)
+        failures, left, reporter = [], len(plan.images), Reporter(plan, methods)
         with scratch_folder(settings) as scratch:
             if not settings.reports_only and plan.images:
                 at_work = replace(plan, settings=replace(plan.settings, work_dir=scratch))
-                failures, left = _run(at_work, keep=bool(settings.work_dir))
-            unreported = _conclude(plan, failures, left, methods)
-        code = exit_code(plan, failures) or (SOME_FAILED if unreported else OK)
-        write_manifest(plan, failures, unreported, code)
+                failures, left = _run(at_work, bool(settings.work_dir), reporter)
+            _conclude(reporter, failures, left)
+        code = exit_code(plan, failures) or (SOME_FAILED if reporter.unreported else OK)
+        write_manifest(plan, failures, reporter.unreported, code)
     return code
 
 
@@ -131,8 +130,9 @@ def _links(settings: Settings) -> dict[str, str]:
     return dataset_links(settings.output_dir, settings.bids_dir, linked_folders(settings))
 
 
-def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
-    """Run the workflow, a group of images at a time; intermediate files stay if the user wants to `keep` them.
+def _run(plan: Plan, keep: bool, reporter: Reporter) -> tuple[list[Failure], int]:
+    """Run the workflow, a group of images at a time, and report each; intermediate files stay if the user wants to
+    `keep` them.
 
     Returns the failures, and how many images were not begun (`--stop-on-first-crash`).
 
@@ -155,6 +155,7 @@ def _run(plan: Plan, keep: bool) -> tuple[list[Failure], int]:
                     _draw(workflow, settings.logs / "workflow.dot")
                 execute(workflow, group.settings, progress)
                 failures += gather_failures(group)
+                reporter.report(images, failures)
                 if not keep:
                     shutil.rmtree(settings.scratch / workflow.name, ignore_errors=True)
             if failures and settings.stop_on_first_crash:
@@ -185,20 +186,17 @@ def _draw(workflow: Workflow, path: Path) -> None:
         log.warning("%s is written, but not drawn: %s", path, error)
 
 
-def _conclude(plan: Plan, failures: list[Failure], left: int, methods: str) -> list[str]:
-    """Tables, reports, one line for every failure, and what was done; returns whose report could not be written."""
-    from imunity_bids.reports.participant import write_reports
+def _conclude(reporter: Reporter, failures: list[Failure], left: int) -> None:
+    """What the groups have not reported, one line for every failure, and what was done."""
     from imunity_bids.reports.visits import write_visits
 
-    images, out = [*plan.images, *plan.done], plan.settings.output_dir
-    for anat, person in sorted({(anat_folder(out, image), image.person) for image in images}):
-        write_scans_table(anat, person, COLUMNS)
-    unreported = write_reports(plan, images, {f.image.stem: f for f in failures}, methods)
-    unreported += write_visits(plan, {failure.image.stem for failure in failures})
-    write_dataset_files(out, _links(plan.settings), citation(methods))
+    plan, out = reporter.plan, reporter.plan.settings.output_dir
+    images = [*plan.images, *plan.done]
+    reporter.report(images, failures)
+    reporter.unreported += write_visits(plan, {failure.image.stem for failure in failures})
+    write_dataset_files(out, _links(plan.settings), citation(reporter.methods))
     for failure in failures:
         log.error("%s failed (%s, code %d): %s", failure.image.path, failure.step, failure.code, failure.message)
     done = len(images) - len(failures) - left
     not_begun = f", {left} not begun" if left else ""
     log.info("%d images done, %d failed%s; reports in %s", done, len(failures), not_begun, out)
-    return unreported

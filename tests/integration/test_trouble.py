@@ -203,3 +203,25 @@ def test_the_manifest_says_what_became_of_every_image(run: tuple[Path, int, str]
     assert made["ParametersHash"] == record["Harmonization"]["ParametersHash"]
     assert made["Verdict"] == record["QualityControl"]["verdict"]
     assert set(good["Harmonized"]) == {"harmonized", "harmonized+A"}
+
+
+def test_a_run_that_is_ended_leaves_the_reports_of_what_is_done(
+    tmp_path: Path, make_bids: Callable, imunity: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process does one image after the other; the second one's turn never comes to an end."""
+    from imunity_bids.workflows import execute as module
+
+    real, begun = module.execute, []
+
+    def ended_at_the_second(*arguments: object) -> None:
+        begun.append(arguments)
+        if len(begun) > 1:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    monkeypatch.setattr(module, "execute", ended_at_the_second)
+    dataset, out = make_bids(tmp_path / "bids", {"sub-01": 1.0, "sub-02": 1.0}), tmp_path / "out"
+    assert imunity(dataset, out) == 130
+    assert harmonized(out, "sub-01").is_file()
+    assert "sub-01" in (out / "sub-01.html").read_text()
+    assert not (out / "sub-02.html").exists()
