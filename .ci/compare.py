@@ -1,6 +1,6 @@
 """compare.py ONE OTHER: the same images in two output folders; means over the voxels that are not empty.
 
-Nearly always they are the same bit for bit. Once, on one machine, a registration ended 0.01 mm elsewhere, which moves an
+Nearly always they are the same bit for bit. Once a registration ended 0.01 mm elsewhere, which moves an
 edge by 0.0075 and the mean by much less; another build, template or model moves the mean by more than the limit.
 """
 
