@@ -60,7 +60,7 @@ SLICES = Scale(
 FULL = Plan(VOLUMES, SLICES, seeds=3)
 QUICK = Plan(
     replace(VOLUMES, persons=600, schedule=replace(VOLUMES.schedule, pretrain=100, steps=150)),
-    replace(SLICES, persons=120, schedule=replace(SLICES.schedule, pretrain=200, steps=100)),
+    replace(SLICES, persons=120, schedule=replace(SLICES.schedule, pretrain=100, steps=100)),
     seeds=1,
 )
 TABLES = replace(  # steps are cheap here
