@@ -42,12 +42,13 @@ MORE: dict[str, Experiment] = {  # with one seed
     "d": experiments.many_sites,
     "f": experiments.age_as_confound,
     "a-2": partial(experiments.age_on_scanners, sites=PAIR),
+    "c-10": partial(experiments.age_overlap, years=10),
     "c-15": partial(experiments.age_overlap, years=15),
     "e-site": partial(experiments.sex_as_confound, follows="site"),
     "e-independent": partial(experiments.sex_as_confound, follows=None),
     "g-16": partial(experiments.segmentation, places=("", "A"), labelled=16),
 }
-LEFT_OUT = ("a-2", "c-15", "e-site", "e-independent", "g-16")  # by the quick ones: conditions, not experiments
+LEFT_OUT = ("a-2", "c-10", "c-15", "e-site", "e-independent", "g-16")  # by the quick ones: conditions, not experiments
 
 
 def evaluate_unlearning(
