@@ -115,8 +115,7 @@ def register(
     forward = folder / "forward.mat"
     backward = folder / "backward.mat"
     fixed, moving = _coarse(to_ants(template)), to_ants(brain)
-    near = ndimage.distance_transform_edt(fixed.numpy() <= 0, sampling=fixed.spacing) <= NEAR_MM
-    compared = {"mask": fixed.new_image_like(near.astype(np.float32)), "mask_all_stages": True}
+    compared = {"mask": _around(fixed, fixed.numpy() > 0, NEAR_MM), "mask_all_stages": True}
     if lesion is not None and lesion.any():
         data = np.asarray(brain.dataobj)
         moving = to_ants(brain, np.where(lesion, np.median(data[(data > 0) & ~lesion]), data))
@@ -210,8 +209,7 @@ def registered_mask(image: nib.Nifti1Image, template: nib.Nifti1Image, template_
 
     head = to_ants(image)
     coarse, brain, mask = map(_coarse, (head, to_ants(template), to_ants(template, template_mask)))
-    reach = ndimage.distance_transform_edt(mask.numpy() < 0.5, sampling=mask.spacing) <= MARGIN_MM
-    compared = {"fixed": brain, "moving": coarse, "mask": mask.new_image_like(reach.astype(np.float32))}
+    compared = {"fixed": brain, "moving": coarse, "mask": _around(mask, mask.numpy() >= 0.5, MARGIN_MM)}
     with tempfile.TemporaryDirectory() as scratch:
         affine = ants.registration(**compared, type_of_transform="Affine", outprefix=f"{scratch}/affine")
         registration = ants.registration(
@@ -228,6 +226,12 @@ def registered_mask(image: nib.Nifti1Image, template: nib.Nifti1Image, template_
             interpolator="linear",
         ).numpy()
     return moved > 0.5
+
+
+def _around(volume: Any, inside: np.ndarray, reach_mm: float) -> Any:
+    """Where an ANTsImage is `inside` (bool) or no farther from it than so many mm: an ANTsImage of 0 and 1."""
+    near = ndimage.distance_transform_edt(~inside, sampling=volume.spacing) <= reach_mm
+    return volume.new_image_like(near.astype(np.float32))
 
 
 def _coarse(volume: Any) -> Any:
