@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imunity_bids.bids.outputs import brought_elsewhere
-from imunity_bids.bids.participants import read_participants
+from imunity_bids.bids.participants import read_participants, sex_of
 from imunity_bids.errors import DataUnusable, InputMissing
 
 FIELD_MM = (168.0, 204.0, 168.0)  # around the middle of the brain
@@ -36,8 +36,8 @@ class Scan:
     traits: dict[str, str]  # row of participants.tsv
 
     def trait(self, column: str) -> str | None:
-        """Its value, None where it is missing."""
-        return stated(self.traits, column)
+        """Its value, None where it is missing; sex as M or F, also where a dataset has it as `gender` or in words."""
+        return (column == "sex" and sex_of(self.traits)) or stated(self.traits, column)
 
 
 @dataclass(frozen=True)

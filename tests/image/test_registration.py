@@ -32,10 +32,12 @@ def person(template: Template) -> nib.Nifti1Image:
     return nib.Nifti1Image((np.where(data > 0.05 * data.max(), scan, 0)).clip(0).astype(np.float32), affine)
 
 
-def placed(image: nib.Nifti1Image, template: Template, folder: Path) -> np.ndarray:
+def placed(
+    image: nib.Nifti1Image, template: Template, folder: Path, seed: int = 1, lesion: np.ndarray | None = None
+) -> np.ndarray:
     """Where points of the template's brain lie in the image, mm: (n, 3)."""
     folder.mkdir()
-    forward, _ = register(image, template.brain, "affine", 1, folder)
+    forward, _ = register(image, template.brain, "affine", seed, folder, lesion)
     points = nib.affines.apply_affine(template.brain.affine, np.argwhere(template.mask)[::997])
     return nib.affines.apply_affine(read_motion(forward), points)
 
@@ -54,3 +56,24 @@ def test_a_head_that_lies_askew_comes_to_the_same_place(
     turn = nib.affines.from_matvec(Rotation.from_euler("xyz", (35, 10, -15), degrees=True).as_matrix(), (12, -20, 30))
     askew = placed(nib.Nifti1Image(person.dataobj, turn @ person.affine), template, tmp_path / "askew")
     assert apart(straight, nib.affines.apply_affine(np.linalg.inv(turn), askew)) < 0.05
+
+
+def test_a_lesion_with_its_mask_moves_the_brain_less(
+    person: nib.Nifti1Image, template: Template, tmp_path: Path
+) -> None:
+    """A dark ball of 60 mL in one hemisphere, mean of two seeds: 0.01 mm with its mask, 0.08 without."""
+    data = np.asarray(person.dataobj)
+    centre = nib.affines.apply_affine(np.linalg.inv(person.affine) @ SIZE, (26, -15, 28))
+    ball = np.linalg.norm(np.moveaxis(np.indices(data.shape), 0, -1) - centre, axis=-1) * 2.5 < 24.3
+    dark = nib.Nifti1Image(np.where(ball, 0.25 * data, data), person.affine)
+    moved = np.array([
+        [
+            apart(whole, placed(dark, template, tmp_path / f"{seed}-{name}", seed, lesion))
+            for name, lesion in (("with", ball), ("without", None))
+        ]
+        for seed in (1, 2)
+        for whole in [placed(person, template, tmp_path / f"{seed}", seed)]
+    ])  # fmt: skip
+    with_mask, without = moved.mean(axis=0)
+    assert with_mask < 0.03
+    assert with_mask < 0.5 * without

@@ -10,7 +10,7 @@ import torch
 
 from imunity_bids.bids.participants import read_participants
 from imunity_bids.errors import DataUnusable, InputMissing
-from imunity_bids.unlearning.scans import FIELD_MM, find_scans, load_scan
+from imunity_bids.unlearning.scans import FIELD_MM, Scan, find_scans, load_scan
 
 
 def write(folder: Path, name: str, data: np.ndarray, zoom: float = 2.0) -> Path:
@@ -37,6 +37,13 @@ def test_harmonized_images_come_first(tmp_path: Path) -> None:
     assert "preproc" in find_scans([tmp_path], "preproc")[0].path.name
     with pytest.raises(InputMissing, match="desc-other"):
         find_scans([tmp_path], "other")
+
+
+def test_sex_is_read_as_datasets_write_it() -> None:
+    """ds002748 has `gender` with m and f; codes that nobody can know are left as they are."""
+    rows = ({"gender": "m"}, {"sex": "Female"}, {"Sex": "F"}, {"sex": "2"}, {"sex": "n/a"}, {})
+    found = [Scan(Path("x"), "sub-1", "out", row).trait("sex") for row in rows]
+    assert found == ["M", "F", "F", "2", None, None]
 
 
 def test_participants_of_the_raw_dataset(tmp_path: Path) -> None:
