@@ -72,8 +72,8 @@ def change(out: Path, name: str, description: str) -> float:
 def test_the_rest_is_as_if_there_were_no_lesion(results: Path, description: str) -> None:
     """White matter is at 0.7. The tiny bundle's own reference, an even ramp, would stretch any difference.
 
-    Preprocessed, this head, which is the template's own in another size, shows no more of it either way than another seed
-    of the registration would (0.03 mm, 0.0013): what a mask gains there is seen in `image/test_registration.py`.
+    Preprocessed, this head, which is the template's own in another size, shows no more of it either way than another
+    seed of the registration would (0.03 mm, 0.0013): what a mask gains there is in `image/test_registration.py`.
     """
     with_mask, without = (change(results, name, description) for name in ("sub-with", "sub-without"))
     assert with_mask < 0.005
