@@ -83,9 +83,9 @@ class _Progress:
     def keep(self, error: float, leaks: dict[str, float], weights: Mapping[str, Tensor]) -> bool:
         """Keep the weights if they are the best.
 
-        The main error may rise by `FREE` of that after pretraining; beyond, one per cent of it weighs as much as a point
-        of accuracy by which a nuisance is told better than chance and tolerance. Of what costs the same, the lower error
-        is better.
+        The main error may rise by `FREE` of that after pretraining; beyond, one per cent of it weighs as much as a
+        point of accuracy by which a nuisance is told better than chance and tolerance. Of what costs the same, the
+        lower error is better.
         """
         self.looks = [*self.looks[1 - LOOKS :], leaks]
         leaks = {name: float(np.mean([look[name] for look in self.looks if name in look])) for name in leaks}
