@@ -27,7 +27,6 @@ PROGRESS = 0.01  # relative, of what counts as one
 MOST_FEATURES = 512  # training samples that the check of the chance level learns from
 MEMORY = 0.98  # per step, of the averaged weights: two networks in a contest circle around where they would meet
 LOOKS = 3  # evaluations whose mean tells the chance level: a few dozen validation persons alone tell it badly
-FREE = 0.05  # of the main error after pretraining: what forgetting may cost
 LEAST_ERROR = 1e-6  # that a relative one can refer to
 SETTLING = 3  # evaluations after pretraining before patience counts: confusion first costs, then pays
 
@@ -81,17 +80,13 @@ class _Progress:
         return self.stale >= self.schedule.patience or done >= self.schedule.steps
 
     def keep(self, error: float, leaks: dict[str, float], weights: Mapping[str, Tensor]) -> bool:
-        """Keep the weights if they are the best.
-
-        The main error may rise by `FREE` of that after pretraining; beyond, one per cent of it weighs as much as a
-        point of accuracy by which a nuisance is told better than chance and tolerance. Of what costs the same, the
-        lower error is better.
-        """
+        """Keep the weights if they are the best: a point of accuracy by which a nuisance is told better than chance and
+        tolerance weighs as much as one per cent of the main error after pretraining."""
         self.looks = [*self.looks[1 - LOOKS :], leaks]
         leaks = {name: float(np.mean([look[name] for look in self.looks if name in look])) for name in leaks}
         excess = max([0.0, *(value - self.schedule.tolerance for value in leaks.values())])
-        cost = excess + max(0.0, error / self.usual - 1 - FREE)
-        if self.kept and (cost, error) >= (self.kept["cost"], self.kept["error"]):
+        cost = excess + error / self.usual
+        if self.kept and cost >= self.kept["cost"]:
             return False
         copies = {name: value.clone() for name, value in weights.items()}
         self.kept = {"cost": cost, "error": error, "leaks": leaks, "step": self.step, "weights": copies}
@@ -124,8 +119,8 @@ def fit(
     """Train, or go on where a killed run stopped; `unlearner` ends with the best weights on `validation`.
 
     Without nuisances this is normal training. With them, those weights are kept that have the lowest sum of what the
-    best-known nuisance is told better than chance and tolerance, and of what the main error has risen by beyond a
-    twentieth: to forget at any price is to keep the first weights that have lost everything.
+    best-known nuisance is told better than chance and tolerance, and of the main error relative to that of pretraining:
+    to forget at any price is to keep the first weights that have lost everything.
 
     Parameters
     ----------
