@@ -92,15 +92,19 @@ def warnings(comparison: dict[str, Any]) -> list[str]:
 
 
 def change_of(methods: dict[str, dict[str, float]]) -> str:
-    """What became of an association, by whether the 95 % intervals hold 0: kept, lost, new, reversed or none."""
-    before, after = (_sign(methods[name]) for name in (BEFORE, AFTER))
-    if not before and not after:
+    """What became of an association, by 95 % intervals: kept, reversed, none, lost, new, or unclear.
+
+    Where the interval of one side holds 0 and that of the other does not, the two may still be the same: lost or new is
+    said only if the one's estimate lies outside the other's interval.
+    """
+    before, after = methods[BEFORE], methods[AFTER]
+    signs = _sign(before), _sign(after)
+    if not any(signs):
         return "none"
-    if not after:
-        return "lost"
-    if not before:
-        return "new"
-    return "kept" if before == after else "reversed"
+    if all(signs):
+        return "kept" if signs[0] == signs[1] else "reversed"
+    there, gone, word = (before, after, "lost") if signs[0] else (after, before, "new")
+    return "unclear" if gone["low"] <= there["r"] <= gone["high"] else word
 
 
 def _sign(association: dict[str, float]) -> int:

@@ -220,12 +220,18 @@ def test_sexes_that_do_not_overlap_are_named() -> None:
 
 
 def test_what_became_of_an_association() -> None:
-    there, gone, turned = ({"low": low, "high": high} for low, high in ((0.1, 0.5), (-0.1, 0.3), (-0.5, -0.1)))
+    intervals = {
+        "there": (0.3, 0.2, 0.4),
+        "gone": (0.0, -0.1, 0.1),
+        "turned": (-0.3, -0.4, -0.2),
+        "weak": (0.25, 0.0, 0.5),
+    }
+    shown = {name: dict(zip(("r", "low", "high"), values, strict=True)) for name, values in intervals.items()}
     for before, after, word in (
-        (there, there, "kept"), (there, gone, "lost"), (gone, there, "new"), (there, turned, "reversed"),
-        (gone, gone, "none"),
+        ("there", "there", "kept"), ("there", "gone", "lost"), ("gone", "there", "new"), ("there", "turned", "reversed"),
+        ("gone", "gone", "none"), ("there", "weak", "unclear"), ("weak", "there", "unclear"),
     ):  # fmt: skip
-        assert change_of({"before": before, "after": after}) == word
+        assert change_of({"before": shown[before], "after": shown[after]}) == word
 
 
 def test_biology_in_a_sentence() -> None:
