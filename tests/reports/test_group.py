@@ -228,8 +228,8 @@ def test_what_became_of_an_association() -> None:
     }
     shown = {name: dict(zip(("r", "low", "high"), values, strict=True)) for name, values in intervals.items()}
     for before, after, word in (
-        ("there", "there", "kept"), ("there", "gone", "lost"), ("gone", "there", "new"), ("there", "turned", "reversed"),
-        ("gone", "gone", "none"), ("there", "weak", "unclear"), ("weak", "there", "unclear"),
+        ("there", "there", "kept"), ("there", "gone", "lost"), ("gone", "there", "new"), ("gone", "gone", "none"),
+        ("there", "turned", "reversed"), ("there", "weak", "unclear"), ("weak", "there", "unclear"),
     ):  # fmt: skip
         assert change_of({"before": shown[before], "after": shown[after]}) == word
 
