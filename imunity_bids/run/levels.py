@@ -146,13 +146,13 @@ def _run(plan: Plan, keep: bool, reporter: Reporter) -> tuple[list[Failure], int
     processes = settings.nprocs // settings.omp_nthreads
     size = len(plan.images) if settings.plugin_file else GROUP * processes if processes > 1 else 1
     plan, failures = set_unreadable_aside(plan)
+    if settings.write_graph:
+        _draw(init_participants_wf(plan), settings.logs / "workflow.dot")
     with Progress(len(plan.images)) as progress:
         for images, left in _groups(plan.images, size):
             with turn(settings.output_dir, (image.subject for image in images)) as waited:
                 group = replace(plan, images=_still_to_do(plan, images) if waited else images)
                 workflow = init_participants_wf(group)
-                if settings.write_graph:
-                    _draw(workflow, settings.logs / "workflow.dot")
                 execute(workflow, group.settings, progress)
                 failures += gather_failures(group)
                 reporter.report(images, failures)

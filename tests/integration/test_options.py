@@ -305,13 +305,16 @@ def test_a_plugin_file_that_is_none(
     assert not list(tmp_path.rglob("*.nii.gz"))
 
 
-def test_a_graph_is_drawn_or_said_to_be_impossible(
+def test_a_graph_of_all_images_is_drawn_or_said_to_be_impossible(
     base: Path, dataset: Path, other_contrast: Path, tmp_path: Path, imunity: Callable[..., int]
 ) -> None:
+    """One process does one image after the other, each in a workflow of its own."""
     options = ("--reference", other_contrast, "--write-graph", "-w", base.with_name("work"))
-    assert imunity(dataset, tmp_path, *ONE, *options) == 0
-    assert "digraph" in (tmp_path / "logs" / "workflow.dot").read_text()
-    assert sidecar(tmp_path, "sub-01_ses-1").is_file()
+    assert imunity(dataset, tmp_path, "--session-label", "1", *options) == 0
+    graph = (tmp_path / "logs" / "workflow.dot").read_text()
+    for name in ("sub-01_ses-1", "sub-02_ses-1_run-2"):
+        assert name.replace("-", "_") in graph
+        assert sidecar(tmp_path, name).is_file()
 
 
 def test_processes_threads_and_a_work_folder_that_is_cleaned(
