@@ -26,13 +26,14 @@ from imunity_bids.harmonize.references import REFERENCE_SLICES, make_reference
 from imunity_bids.metrics.matching import matching_to
 from imunity_bids.metrics.similarity import gray_white_contrast
 from imunity_bids.metrics.spread import order_kept, spread
-from imunity_bids.metrics.textures import intensity_and_texture
 from imunity_bids.metrics.tissue_classes import TISSUES
 from imunity_bids.metrics.tissue_ratios import RATIOS, tissue_ratios, well_inside
 from imunity_bids.metrics.volumes import tissue_volumes
 from imunity_bids.models.bundle import Reference, load_bundle
 from imunity_bids.models.card import DEFAULT
 from imunity_bids.parallel import in_parallel
+from imunity_bids.qc.features import coarse_intensities
+from imunity_bids.unlearning.probe import FEWEST, probe_in_order
 
 RAW = "raw"
 
@@ -61,7 +62,8 @@ def evaluate_sites(
 
     Writes `sites.tsv`, a line per image and method, and `sites.json`: how far the sites lie apart in the levels of gray
     matter and CSF relative to white matter (`tissue_ratios`, `spread`), whether the order of tissue volumes is kept,
-    what a classifier finds, and the contrast between gray and white matter.
+    what a classifier finds (`accuracy`: the paper's; `probe`: as on the group level's page), and the contrast between
+    gray and white matter.
 
     Parameters
     ----------
@@ -114,6 +116,7 @@ def summarise_sites(table: pd.DataFrame, first: str) -> dict[str, object]:
         "ratios": {ratio: spread(table, ratio, first) for ratio in RATIOS},
         "volume_order": {tissue: order_kept(table, tissue, RAW) for tissue in ("gray", "white")},
         "accuracy": {method: site_accuracy(part) for method, part in features.groupby("method")},
+        "probe": {method: _probe(part) for method, part in features.groupby("method")},
         "chance": 1 / table.site.nunique(),
         "gray_white_contrast": {
             method: {site: row.to_dict() for (_, site), row in part.iterrows()}
@@ -138,10 +141,23 @@ def sites_table(summary: dict[str, object]) -> pd.DataFrame:
                     "relative": f"{found['relative']:.2f} ({least:.2f} to {most:.2f})",
                     "within": found["within"],
                     "classifier": summary["accuracy"][method],
+                    "probe": _told(summary["probe"][method]),
                     **{f"order_{t}": order[method]["all"] for t, order in summary["volume_order"].items()},
                 }
             )
     return pd.DataFrame(rows).set_index(["ratio", "method"])
+
+
+def _probe(part: pd.DataFrame) -> dict[str, object] | None:
+    """What fresh classifiers find, as on the group level's page; None where a site has too few persons."""
+    if part.groupby("site").person.nunique().min() < FEWEST:
+        return None
+    features = part.drop(columns=["site", "method", "person"]).to_numpy(float)
+    return probe_in_order(features, part.site.to_numpy(str), part.person.to_numpy(str)).to_dict()
+
+
+def _told(probe: dict[str, object] | None) -> str:
+    return f"{probe['accuracy']:.3f} ({probe['low']:.3f} to {probe['high']:.3f})" if probe else "n/a"
 
 
 def _method_names(models: tuple[Path, ...], description: str) -> list[str]:
@@ -234,7 +250,7 @@ def _image_rows(
             **tissue_ratios(output, inside),
             **tissue_volumes(output, mask, inside),
             "gray_white_contrast": gray_white_contrast(output, mask),
-            **intensity_and_texture(output, mask),
+            **coarse_intensities(output, mask),
         }
         for method, output in outputs.items()
     ]

@@ -145,6 +145,7 @@ def test_sites_before_and_after(two_sites: Path, capsys: pytest.CaptureFixture[s
     summary = json.loads((out / "sites.json").read_text())
     assert summary["accuracy"]["raw"] == 1
     assert summary["accuracy"]["harmonized"] <= 0.85  # 12 images: chance, give or take
+    assert summary["probe"]["raw"]["accuracy"] > 0.9 > summary["probe"]["harmonized"]["accuracy"]
     contrast = summary["gray_white_contrast"]
     assert contrast["harmonized"]["A"]["mean"] == pytest.approx(contrast["harmonized"]["B"]["mean"], rel=0.1)
     assert contrast["raw"]["B"]["mean"] > 1.2 * contrast["raw"]["A"]["mean"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imunity_bids.unlearning.probe import probe
+from imunity_bids.unlearning.probe import probe, probe_in_order
 
 
 def features_of(sites: np.ndarray, shift: float, rng: np.random.Generator) -> np.ndarray:
@@ -63,3 +63,17 @@ def test_a_person_at_both_of_two_small_sites() -> None:
     found = probe(features, np.array(["A", "A", "B", "B"]), np.array(["1", "2", "2", "3"]))
     assert 0 <= found.accuracy <= 1
     assert (found.samples, found.persons) == (4, 3)
+
+
+def test_the_same_persons_give_the_same_figures_in_any_order(rng: np.random.Generator) -> None:
+    """A folder's name before the label, and rows as another command reads them; somebody was scanned twice."""
+    sites = np.array(list("AABB" * 10))
+    persons = np.array([f"sub-{number // 2 * 2 if number < 4 else number:02}" for number in range(40)])
+    features = features_of(sites == "B", 2.0, rng)
+    names = np.array([f"{site}/{person}" for site, person in zip(sites, persons, strict=True)])
+    found = probe_in_order(features, sites, persons, seeds=1)
+    order = np.roll(np.argsort(persons, kind="stable"), 20)  # scans of one person stay in the order of their files
+    assert 0.6 < found.accuracy < 0.99
+    again = probe_in_order(features[order], sites[order], names[order], seeds=1)
+    assert again.persons == found.persons == 38
+    assert (again.accuracy, again.low, again.shuffled) == (found.accuracy, found.low, found.shuffled)
