@@ -12,7 +12,7 @@ from imunity_bids.metrics.tissue_classes import TISSUES
 from imunity_bids.metrics.tissue_ratios import RATIOS
 from imunity_bids.qc.features import AFTER, BEFORE, BLUR, BLURRED, MATCHED
 from imunity_bids.reports.cohort import Cohort
-from imunity_bids.unlearning.probe import FEWEST, probe_in_order
+from imunity_bids.unlearning.probe import FEWEST, SEEDS, probe_in_order
 
 FIRST_ORDER = ("q", "mean", "std", "skewness", "kurtosis")  # how names of features of the histogram begin
 
@@ -77,5 +77,5 @@ def answer(question: Question, images: pd.DataFrame) -> dict[str, Any]:
     if about.loc[rows].site.nunique() < 2:
         return told | {"reason": f"needs two sites with {FEWEST} persons each, for whom these numbers are known"}
     sites, people = about.site[rows].to_numpy(str), about.participant_id[rows].to_numpy(str)
-    result = probe_in_order(shown.loc[rows].to_numpy(float), sites, people).to_dict()
+    result = probe_in_order(shown.loc[rows].to_numpy(float), sites, people, SEEDS).to_dict()
     return told | result | {"seeds": list(result["seeds"]), "sites": len(np.unique(sites))}
