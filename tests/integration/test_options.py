@@ -312,6 +312,7 @@ def test_a_graph_of_all_images_is_drawn_or_said_to_be_impossible(
     options = ("--reference", other_contrast, "--write-graph", "-w", base.with_name("work"))
     assert imunity(dataset, tmp_path, "--session-label", "1", *options) == 0
     graph = (tmp_path / "logs" / "workflow.dot").read_text()
+    assert "digraph" in graph
     for name in ("sub-01_ses-1", "sub-02_ses-1_run-2"):
         assert name.replace("-", "_") in graph
         assert sidecar(tmp_path, name).is_file()
