@@ -33,7 +33,7 @@ from imunity_bids.models.bundle import Reference, load_bundle
 from imunity_bids.models.card import DEFAULT
 from imunity_bids.parallel import in_parallel
 from imunity_bids.qc.features import coarse_intensities
-from imunity_bids.unlearning.probe import FEWEST, probe_in_order
+from imunity_bids.unlearning.probe import probe_in_order
 
 RAW = "raw"
 
@@ -149,11 +149,10 @@ def sites_table(summary: dict[str, object]) -> pd.DataFrame:
 
 
 def _probe(part: pd.DataFrame) -> dict[str, object] | None:
-    """What fresh classifiers find, as on the group level's page; None where a site has too few persons."""
-    if part.groupby("site").person.nunique().min() < FEWEST:
-        return None
+    """What fresh classifiers find, as on the group level's page."""
     features = part.drop(columns=["site", "method", "person"]).to_numpy(float)
-    return probe_in_order(features, part.site.to_numpy(str), part.person.to_numpy(str)).to_dict()
+    found = probe_in_order(features, part.site.to_numpy(str), part.person.to_numpy(str))
+    return found and found.to_dict()
 
 
 def _told(probe: dict[str, object] | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from imunity_bids.metrics.tissue_classes import TISSUES
@@ -71,11 +70,10 @@ def answer(question: Question, images: pd.DataFrame) -> dict[str, Any]:
     """The probe's result for one question, or `reason` where it cannot be asked; `images` as in `Cohort`."""
     shown = question.shown.dropna(axis=0)
     about = images.loc[shown.index]
-    persons = about[about.site != ""].groupby("site").participant_id.nunique()
-    rows = about.index[about.site.isin(persons.index[persons >= FEWEST])]
+    named = about.site != ""
     told: dict[str, Any] = {"name": question.name, "role": question.role, "shown": question.text}
-    if about.loc[rows].site.nunique() < 2:
+    sites, people = (about[column][named].to_numpy(str) for column in ("site", "participant_id"))
+    result = probe_in_order(shown[named].to_numpy(float), sites, people, SEEDS)
+    if result is None:
         return told | {"reason": f"needs two sites with {FEWEST} persons each, for whom these numbers are known"}
-    sites, people = about.site[rows].to_numpy(str), about.participant_id[rows].to_numpy(str)
-    result = probe_in_order(shown.loc[rows].to_numpy(float), sites, people, SEEDS).to_dict()
-    return told | result | {"seeds": list(result["seeds"]), "sites": len(np.unique(sites))}
+    return told | result.to_dict() | {"seeds": list(result.seeds)}

@@ -31,6 +31,7 @@ class Probe:
     shuffled: float  # the same with shuffled labels, the control: close to chance, or the probe itself is at fault
     seeds: tuple[float, ...]  # accuracy of each seed
     classifier: str
+    sites: int
     samples: int
     persons: int
 
@@ -80,14 +81,24 @@ def probe(features: np.ndarray, sites: np.ndarray, persons: np.ndarray, seeds: i
         shuffled=float(np.mean([balanced(row, labels) for row in control])),
         seeds=tuple(by_seed),
         classifier=name,
+        sites=len(classes),
         samples=len(labels),
         persons=int(who.max()) + 1,
     )
 
 
-def probe_in_order(features: np.ndarray, sites: np.ndarray, persons: np.ndarray, seeds: int = SEEDS) -> Probe:
+def probe_in_order(features: np.ndarray, sites: np.ndarray, persons: np.ndarray, seeds: int = SEEDS) -> Probe | None:
     """`probe` of the rows sorted by site and person, so that the same images give the same folds and the same figures
-    in whatever order a command reads them, and whatever it puts before a person's label."""
+    in whatever order a command reads them, and whatever it puts before a person's label.
+
+    Sites with fewer than `FEWEST` persons are left out; None where fewer than two sites are left.
+    """
+    names, which = np.unique(sites, return_inverse=True)
+    enough = [len(np.unique(persons[sites == name])) >= FEWEST for name in names]
+    if sum(enough) < 2:
+        return None
+    rows = np.array(enough)[which]
+    features, sites, persons = features[rows], sites[rows], persons[rows]
     order = np.lexsort((persons, sites))
     _, first, which = np.unique(persons[order], return_index=True, return_inverse=True)
     numbers = np.argsort(np.argsort(first))[which]  # of each person, by where it comes first

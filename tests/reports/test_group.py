@@ -27,6 +27,7 @@ from imunity_bids.reports.comparison import as_numbers, confounded
 from imunity_bids.reports.group import write_group
 from imunity_bids.reports.sentences import change_of, digits, headlines, warnings
 from imunity_bids.settings import Settings
+from imunity_bids.unlearning import probe
 from tests.simulation.people import ball_brain
 
 QUANTILES = [round(q, 5) for q in np.percentile(ball_brain(99, 32)[0][ball_brain(99, 32)[1]], range(101)).tolist()]
@@ -157,7 +158,7 @@ def group(settings: Settings) -> dict:
 
 @pytest.fixture
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "FEWEST", 99)  # no site has that many
+    monkeypatch.setattr(probe, "FEWEST", 99)  # no site has that many
 
 
 def test_one_site_is_no_comparison(tmp_path: Path) -> None:

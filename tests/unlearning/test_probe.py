@@ -77,3 +77,12 @@ def test_the_same_persons_give_the_same_figures_in_any_order(rng: np.random.Gene
     again = probe_in_order(features[order], sites[order], names[order], seeds=1)
     assert again.persons == found.persons == 38
     assert (again.accuracy, again.low, again.shuffled) == (found.accuracy, found.low, found.shuffled)
+
+
+def test_a_site_of_few_persons_is_left_out_and_one_site_is_no_question(rng: np.random.Generator) -> None:
+    sites = np.array(list("AB" * 20 + "CCC"))
+    persons, features = np.arange(43), features_of(sites == "B", 2.0, rng)
+    found, without = (probe_in_order(features[:n], sites[:n], persons[:n], seeds=1) for n in (43, 40))
+    assert found == without
+    assert (found.sites, found.samples, found.chance) == (2, 40, 0.5)
+    assert probe_in_order(features[::2], sites[::2], persons[::2], seeds=1) is None  # A, and two of C
