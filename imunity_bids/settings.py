@@ -42,6 +42,7 @@ class Settings:
     save_bias_field: bool = False
     noise: str = "match"
     target_fwhm: str = "none"  # none, reference, or mm
+    curve: str = "scan"  # whose contrast it is made from: scan, site
     template: str = DEFAULT_TEMPLATE
     output_spaces: tuple[str, ...] = ("template",)
     device: str = "auto"

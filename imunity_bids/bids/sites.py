@@ -49,6 +49,12 @@ def named_sites(
     return sites
 
 
+def first_of_site(images: list[T1w]) -> list[T1w]:
+    """The first scan of each of the first `MOST_OF_A_SITE` participants, by label, of scans of one site."""
+    first = {image.subject: image for image in reversed(images)}
+    return [first[subject] for subject in sorted(first)][:MOST_OF_A_SITE]
+
+
 def _by_session(sites: Mapping[str, str]) -> bool:
     """Some person was at two sites."""
     persons = {(stem.split("_")[0], site) for stem, site in sites.items()}

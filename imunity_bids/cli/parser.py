@@ -81,14 +81,19 @@ def _add_reference(group: argparse._ArgumentGroup) -> None:
         "--reference-dataset", default="", metavar="[NAME=]DIR",
         help="raw BIDS dataset in which --reference sub-XX[_ses-YY] and site:NAME are looked up (default: BIDS_DIR)",
     )  # fmt: skip
+    group.add_argument(
+        "--curve", choices=("scan", "site"), default="scan",
+        help="scan: an intensity curve for every scan; site: one for all scans of a site, from the mean contrast of "
+        "the first ten persons there",
+    )  # fmt: skip
     add_models(group)
 
 
 def _add_sites(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--site-column", default="site", metavar="NAME",
-        help="column of participants.tsv: for --reference site:NAME, and for the group level, which without it takes "
-        "the scanner from the sidecars of the scans",
+        help="column of participants.tsv: for --reference site:NAME, for --curve site and for the group level; these "
+        "two take the scanner from the sidecars of the scans without it",
     )  # fmt: skip
     group.add_argument(
         "--keep", nargs="+", default=[], metavar="COLUMN",

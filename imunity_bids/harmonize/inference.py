@@ -63,6 +63,7 @@ def harmonize(
     compute: Compute,
     seen: np.ndarray | None = None,
     others: Sequence[np.ndarray] = (),
+    site: Reference | None = None,
 ) -> Harmonized:
     """The brain with the reference's contrast.
 
@@ -78,13 +79,16 @@ def harmonize(
     others
         Brains of the same person by the same scanner, 0 where they tell nothing: the contrast is the mean of all, so
         that scans that differ by a change of the brain alone get one curve.
+    site
+        Mean contrast of scans of the same scanner, in the place of the scan's own: all scans get one curve.
     """
     box = bounding_box(mask)
     inside = mask[box]
     brain = np.ascontiguousarray(volume[box] * inside, dtype=np.float32)
     if isinstance(bundle.generators[AXES[0]], Generator):
         telling = [brain if seen is None else brain * seen[box], *(other[bounding_box(other > 0)] for other in others)]
-        *volumes, curve = _by_curves(brain, telling, bundle, reference, compute)
+        own = _contrast_of(telling, bundle) if site is None else _mean_contrast(site)
+        *volumes, curve = _by_curves(brain, own, bundle, reference, compute)
         change = float(np.abs(volumes[0] - brain)[inside].mean()) if inside.any() else 0.0
     else:
         volumes, change, curve = _painted(brain, bundle, reference, compute), None, None
@@ -93,21 +97,32 @@ def harmonize(
     return Harmonized(*results, change, curve)
 
 
-def _by_curves(
-    brain: np.ndarray, telling: list[np.ndarray], bundle: Bundle, reference: Reference, compute: Compute
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, error, and the curve: the median of three curves is the curve of the voxels' median."""
-    known = [curves.coarse_quantiles(one) for one in telling]
-    parts = []
+def _contrast_of(brains: list[np.ndarray], bundle: Bundle) -> dict[str, Contrast]:
+    """Of scans of one scanner, their mean, by axis."""
+    known = [curves.coarse_quantiles(brain) for brain in brains]
+    found = {}
     for axis in AXES:
         generator = bundle.generators[axis]
         codes = [
-            curves.contrast_code(one, q, generator, axis, OWN_SLICES) for one, q in zip(telling, known, strict=True)
+            curves.contrast_code(brain, q, generator, axis, OWN_SLICES) for brain, q in zip(brains, known, strict=True)
         ]
-        own = one_scan(_mean(codes), _mean(known)[None])
-        brains = torch.tensor([[float(reference.brains)]])
-        wanted = Contrast(reference.codes[axis], reference.quantiles[None], brains)
-        parts.append(curves.harmonize_axis(brain, generator, axis, own, wanted, compute))
+        found[axis] = one_scan(_mean(codes), _mean(known)[None])
+    return found
+
+
+def _mean_contrast(mean: Reference) -> dict[str, Contrast]:
+    """By axis."""
+    brains = torch.tensor([[float(mean.brains)]])
+    return {axis: Contrast(mean.codes[axis], mean.quantiles[None], brains) for axis in AXES}
+
+
+def _by_curves(
+    brain: np.ndarray, own: dict[str, Contrast], bundle: Bundle, reference: Reference, compute: Compute
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, error, and the curve: the median of three curves is the curve of the voxels' median."""
+    wanted, parts = _mean_contrast(reference), []
+    for axis in AXES:
+        parts.append(curves.harmonize_axis(brain, bundle.generators[axis], axis, own[axis], wanted[axis], compute))
     axes, errors, tables = zip(*parts, strict=True)
     error = curves.at_full_resolution(np.mean(errors, axis=0), brain.shape)
     return median_of_three(*axes), error, median_of_three(*tables)

@@ -168,9 +168,10 @@ class WriteHarmonized(Writer):
         brain = self._brain()
         raw = products.source.uri
         sources = [f"bids::{products.template_t1w.relative_to(products.out).as_posix()}"]
-        sources += [scan["Scan"] for scan in given.provenance["ReferenceScans"] if scan["Scan"].startswith("bids:")]
-        sources += [uri for scan in given.provenance["ReferenceScans"] for uri in scan.get("Masks", [])]
-        sources += given.given
+        scans = [*given.provenance["ReferenceScans"], *given.provenance.get("SiteCurve", {}).get("Scans", [])]
+        sources += [scan["Scan"] for scan in scans if scan["Scan"].startswith("bids:")]
+        sources += [uri for scan in scans for uri in scan.get("Masks", [])]
+        sources = list(dict.fromkeys([*sources, *given.given]))
         sidecar_of(path := products.harmonized(given.description)).unlink(missing_ok=True)
 
         fields = image_sidecar("uncertainty", sources, given.template, raw) | {"SkullStripped": True}

@@ -54,6 +54,7 @@ class _HarmonizeInputs(Inputs):
     seen = File(exists=True, desc="the mask without lesions, if it has any")
     others = InputMultiPath(File(exists=True), desc="white-striped brains of the person by the same scanner: one curve")
     others_seen = InputMultiPath(File(exists=True), desc="what counts of them")
+    site_file = File(desc="mean contrast of the scan's site, in the place of its own")
     model = traits.Str(mandatory=True, desc="bundle folder")
     reference_file = File(desc="reference made from images")
     reference_label = traits.Str(desc="or one of the bundle's")
@@ -105,7 +106,8 @@ class Harmonize(Interface):
         compute = Compute(resolve_device(given.device), given.batch_size, given.precision)
         others = zip(given.others, given.others_seen, strict=True) if isdefined(given.others) else ()
         telling = [load(brain)[1] * (load(part)[1] > 0) for brain, part in others]
-        harmonized = harmonize(before, mask, bundle, reference, compute, seen, telling)
+        site = load_reference(Path(given.site_file)) if isdefined(given.site_file) else None
+        harmonized = harmonize(before, mask, bundle, reference, compute, seen, telling, site)
         if given.noise == "match":
             quiet, noise = match_noise(harmonized.image, mask, reference.noise, seen=seen)
             harmonized = replace(harmonized, image=quiet)

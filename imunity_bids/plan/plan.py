@@ -21,6 +21,7 @@ from imunity_bids.image.template import grid_of, load_template
 from imunity_bids.models.card import find_bundle, read_card, reference_hashes
 from imunity_bids.plan.parameters import parameters, parameters_hash, precision_serves, preprocessing
 from imunity_bids.plan.requests import ReferenceRequest, mask_hashes, resolve_references
+from imunity_bids.plan.site_curves import site_curves
 from imunity_bids.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Plan:
     spaces: tuple[OutputSpace, ...] = ()  # where harmonized images are wanted besides
     space_hashes: dict[str, str] = field(default_factory=dict)  # of the templates of these spaces
     together: tuple[T1w, ...] = ()  # scans that share mask and affine with the others of their person
+    site_curves: dict[str, ReferenceRequest] = field(default_factory=dict)  # mean contrast of the site, by stem
 
     def parameters(self, image: T1w, image_sha256: str, reference: ReferenceRequest) -> dict[str, Any]:
         """All that decides a harmonized image."""
@@ -50,7 +52,13 @@ class Plan:
         known = parameters(self.settings, self.preprocessing, self.card, image, image_sha256, reference, spaces)
         visits = [{"image": sha256(visit.path), "masks": mask_hashes(visit)} for visit in self.visits(image)]
         alike = [visit.stem for visit in self.alike(image)]
-        return known | ({"visits": visits} if visits else {}) | ({"alike": alike} if alike else {})
+        site = self.site_curves.get(image.stem)
+        return (
+            known
+            | ({"visits": visits} if visits else {})
+            | ({"alike": alike} if alike else {})
+            | ({"curve": {"sha256": site.sha256, "masks": site.masks}} if site else {})
+        )
 
     def visits(self, image: T1w) -> tuple[T1w, ...]:
         """All scans, itself among them, with which it shares mask and affine; none without `--longitudinal`."""
@@ -68,8 +76,14 @@ class Plan:
         return () if self.settings.bias_correction == "none" else self.alike(image)
 
     def sharing_curve(self, image: T1w) -> tuple[T1w, ...]:
-        """Those alike, unless a generator paints, which has no curve to share."""
-        return self.alike(image) if self.card["architecture"]["kind"] == "curves" else ()
+        """Those alike, unless a generator paints, which has no curve to share, or the whole site shares one."""
+        curves = self.card["architecture"]["kind"] == "curves"
+        return self.alike(image) if curves and image.stem not in self.site_curves else ()
+
+    def made_of(self, image: T1w) -> tuple[ReferenceRequest, ...]:
+        """Means of other scans that the image is made with: references, and that of its site."""
+        site = self.site_curves.get(image.stem)
+        return (*self.references, *((site,) if site else ()))
 
     def description(self, reference: ReferenceRequest) -> str:
         """Value of `desc-` for what is harmonized to this reference."""
@@ -108,7 +122,8 @@ def make_plan(settings: Settings) -> Plan:
     spaces = spaces_besides(settings.output_spaces, settings.template)
     hashes = _space_hashes(spaces)
     together = _together(settings, images)
-    plan = Plan(settings, (), (), references, bundle, card, template.label, decided, spaces, hashes, together)
+    curves = site_curves(settings, card, dataset, images)
+    plan = Plan(settings, (), (), references, bundle, card, template.label, decided, spaces, hashes, together, curves)
     done = tuple(image for image in images if not settings.force and is_done(plan, image))
     return replace(plan, images=tuple(image for image in images if image not in done), done=done)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imunity_bids.bids.inputs import Dataset, T1w, check_twin, find_t1w
-from imunity_bids.bids.sites import MOST_OF_A_SITE, scans_of_site
+from imunity_bids.bids.sites import first_of_site, scans_of_site
 from imunity_bids.errors import InputMissing, Usage
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.image.conform import check_readable
@@ -28,6 +28,11 @@ class ReferenceRequest:
     images: tuple[T1w, ...] = ()
     image_sha256: tuple[str, ...] = ()
     masks: tuple[dict[str, list[str]], ...] = ()  # of each image: hashes of the masks that were made before
+
+    @property
+    def name(self) -> str:
+        """For nodes and files: labels of two may be the same."""
+        return f"{self.label}_{self.sha256[:6]}"
 
     @property
     def scans(self) -> list[dict[str, Any]]:
@@ -77,7 +82,7 @@ def _resolve(spec: str, settings: Settings, bundled: dict[str, str], dataset: Da
     if match := re.fullmatch(r"sub-([A-Za-z0-9+]+)(?:_ses-([A-Za-z0-9+]+))?", spec):
         sessions = (match[2],) if match[2] else ()
         images = find_t1w(dataset, (match[1],), sessions, _filter_of(settings))
-        return _of_images(spec, "participant", images[:1])
+        return of_images(spec, "participant", images[:1])
     path = Path(spec)
     if not path.is_file():
         raise InputMissing(
@@ -86,7 +91,7 @@ def _resolve(spec: str, settings: Settings, bundled: dict[str, str], dataset: Da
         )
     label = _label(path.name.split(".nii")[0])
     image = T1w(path.absolute(), path.absolute().parent, (("sub", f"reference{label}"),))
-    return _of_images(label, "file", [image])
+    return of_images(label, "file", [image])
 
 
 def _of_site(site: str, settings: Settings, dataset: Dataset) -> ReferenceRequest:
@@ -94,11 +99,10 @@ def _of_site(site: str, settings: Settings, dataset: Dataset) -> ReferenceReques
     excluded = () if settings.reference_dataset else settings.excluded
     images = find_t1w(dataset, filter_file=_filter_of(settings), excluded=excluded)
     images = scans_of_site(images, dataset.bids_dir, settings.site_column, site)
-    first = {image.subject: image for image in reversed(images)}
-    chosen = [first[subject] for subject in sorted(first)][:MOST_OF_A_SITE]
-    if len(chosen) < len(first):
-        log.info("--reference site:%s: the first %d of %d participants", site, len(chosen), len(first))
-    return _of_images(site, "site", chosen)
+    chosen, persons = first_of_site(images), len({image.subject for image in images})
+    if len(chosen) < persons:
+        log.info("--reference site:%s: the first %d of %d participants", site, len(chosen), persons)
+    return of_images(site, "site", chosen)
 
 
 def _filter_of(settings: Settings) -> Path | None:
@@ -106,7 +110,8 @@ def _filter_of(settings: Settings) -> Path | None:
     return None if settings.reference_dataset else settings.bids_filter_file
 
 
-def _of_images(name: str, kind: str, images: list[T1w]) -> ReferenceRequest:
+def of_images(name: str, kind: str, images: list[T1w]) -> ReferenceRequest:
+    """The mean contrast of scans that can be read."""
     for image in images:
         check_readable(image.path)
         check_twin(image)

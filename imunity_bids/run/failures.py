@@ -54,21 +54,24 @@ def gather_failures(plan: Plan) -> list[Failure]:
 
 def _reason(plan: Plan, image: T1w) -> dict[str, Any] | None:
     """Why an image without a crash file is not done; None where another run has made it meanwhile."""
-    if known := _of_references(plan) or _of_visits(plan, image):
+    if known := _of_means(plan, image) or _of_visits(plan, image):
         return known
     await_marks(plan, image)
     return None if is_done(plan, image) else _unexplained(plan.settings)
 
 
-def _of_references(plan: Plan) -> dict[str, Any] | None:
-    """What the crash file of a reference, or of a scan that it is made from, says."""
-    for reference in plan.references:
-        files = [(reference.label, reference_crash_file(plan, reference))]
-        files += [(image.path.name, crash_file(plan, image)) for image in reference.images]
+def _of_means(plan: Plan, image: T1w) -> dict[str, Any] | None:
+    """What the crash file of a reference or of the site's mean, or of a scan that it is made from, says."""
+    for mean in plan.made_of(image):
+        files = [(mean.label, reference_crash_file(plan, mean))]
+        files += [(scan.path.name, crash_file(plan, scan)) for scan in mean.images]
         for name, path in files:
             if path.is_file():
                 crash = read_crash(path)
-                return crash | {"message": f"its reference {reference.label} failed ({name}): {crash['message']}"}
+                if mean in plan.references:
+                    return crash | {"message": f"its reference {mean.label} failed ({name}): {crash['message']}"}
+                hint = "leave it out by --exclude-participant-label"
+                return crash | {"message": f"--curve site: {name} failed: {crash['message']}; {hint}"}
     return None
 
 

@@ -79,7 +79,8 @@ def memory_gb(plan: Plan, cpus: int) -> int:
     """
     from imunity_bids.workflows.nodes import image_gb, visits_gb
 
-    scans = (*plan.images, *(scan for reference in plan.references for scan in reference.images))
+    means = (mean for image in plan.images for mean in plan.made_of(image))
+    scans = {*plan.images, *(scan for mean in means for scan in mean.images)}
     needs = [image_gb(scan.path) for scan in scans]
     needs += [visits_gb(visit.path for visit in visits) for image in plan.images if (visits := plan.visits(image))]
     most = max(Counter(image.subject for image in plan.images).values())

@@ -46,7 +46,8 @@ def init_participants_wf(plan: Plan) -> Workflow:
             together.update(add_visits(plan, plan.visits(image), workflow))
         return together[image.path]
 
-    encoded = {r.label: _reference(plan, r, workflow, preprocess) for r in plan.references if r.images}
+    means = {mean.name: mean for image in plan.images for mean in plan.made_of(image) if mean.images}
+    encoded = {name: _encoded(plan, mean, workflow, preprocess) for name, mean in means.items()}
     bridges = init_bridges(plan)
     for image in plan.images:
         own = preprocess_with_visits if plan.visits(image) else preprocess
@@ -88,7 +89,12 @@ def _add_image(
             _harmonize(plan, to, common, size),
             _finish(plan, image, reference, to, common, size, **known),
         )
-        _give_reference(workflow, encoded.get(reference.label), reference, harmonize)
+        if reference.images:
+            _give(workflow, encoded[reference.name], harmonize, "reference_file")
+        else:
+            harmonize.inputs.reference_label = reference.label
+        if site := plan.site_curves.get(image.stem):
+            _give(workflow, encoded[site.name], harmonize, "site_file")
         _connect(workflow, preprocess, harmonize, _STRIPED)
         _connect(workflow, preprocess, finish, _ABOUT)
         for target, merge in others.items():
@@ -185,18 +191,16 @@ def _common(plan: Plan, image: T1w) -> dict[str, Any]:
     }
 
 
-def _give_reference(workflow: Workflow, source: Node | str | None, reference: ReferenceRequest, node: Node) -> None:
-    """The reference of the bundle by its label, of an earlier run by its file, or as it comes from its own node."""
-    if source is None:
-        node.inputs.reference_label = reference.label
-    elif isinstance(source, str):
-        node.inputs.reference_file = source
+def _give(workflow: Workflow, source: Node | str, node: Node, target: str) -> None:
+    """A mean contrast: the file of an earlier run, or as it comes from its own node."""
+    if isinstance(source, str):
+        setattr(node.inputs, target, source)
     else:
-        workflow.connect(source, "out_file", node, "reference_file")
+        workflow.connect(source, "out_file", node, target)
 
 
-def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, preprocess) -> Node | str:
-    """The node that encodes a reference, or its file where an earlier run left it."""
+def _encoded(plan: Plan, reference: ReferenceRequest, workflow: Workflow, preprocess) -> Node | str:
+    """The node that encodes the mean contrast of scans, or its file where an earlier run left it."""
     settings = plan.settings
     made_of = [reference.label, reference.sha256, reference.masks]
     key = digest([made_of, plan.preprocessing, model(plan.card), settings.reference_slices])
@@ -213,14 +217,14 @@ def _reference(plan: Plan, reference: ReferenceRequest, workflow: Workflow, prep
             cache=str(cache),
             crash_file=str(reference_crash_file(plan, reference)),
         ),
-        f"reference_{node_name(reference.label)}",
+        f"reference_{node_name(reference.name)}",
         settings,
         step_gb("reference", 0),
         depends_on=digest(model(plan.card)),
     )
     for output, target in (("outputs.striped", "in_files"), ("outputs.template_seen", "masks")):
         every = [(preprocess(image), output) for image in reference.images]
-        workflow.connect(merged(workflow, every, f"merge_{target}_{node_name(reference.label)}"), "out", encode, target)
+        workflow.connect(merged(workflow, every, f"merge_{target}_{node_name(reference.name)}"), "out", encode, target)
     return encode
 
 
@@ -231,6 +235,7 @@ def _provenance(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRe
         "SharedField": plan.sharing_field(image),
         "SharedCurve": plan.sharing_curve(image),
     }
+    site = plan.site_curves.get(image.stem)
     return {
         "Bundle": {
             "Name": plan.card["name"],
@@ -246,6 +251,7 @@ def _provenance(plan: Plan, image: T1w, fingerprint: str, reference: ReferenceRe
         "Template": plan.settings.template,
         "Registration": plan.settings.registration,
         **{what: [visit.uri for visit in visits] for what, visits in shared.items() if visits},
+        **({"SiteCurve": {"Site": site.label, "Scans": site.scans}} if site else {}),
     }
 
 
@@ -261,7 +267,8 @@ def _models_text(plan: Plan) -> str:
     return (
         f"The models of the bundle {plan.card['name']} {plan.card['version']}, one per anatomical axis, gave each "
         f"image the contrast of the reference ({references}): {what} The results of the three axes were fused by the "
-        f"voxelwise median (Cackowski et al. 2023).{_NOISE[plan.settings.noise]}{_smoothing_text(plan)}"
+        f"voxelwise median (Cackowski et al. 2023).{_SITE[plan.settings.curve]}{_NOISE[plan.settings.noise]}"
+        f"{_smoothing_text(plan)}"
         f"{spaces_text(plan)}"
     )
 
@@ -274,6 +281,11 @@ def _smoothing_text(plan: Plan) -> str:
     return f" Images that were sharper than {what} were smoothed to it."
 
 
+_SITE = {
+    "scan": "",
+    "site": " All scans of a site got one curve: the contrast of the scan was the mean of the first ten participants "
+    "of its site.",
+}
 _NOISE = {
     "keep": "",
     "match": " Where the result was noisier in white matter than the reference, it was denoised to that level "

@@ -58,6 +58,22 @@ def test_an_untrained_bundle_matches_histograms_and_keeps_grid_and_background(
     assert made.curve_change == pytest.approx(np.abs(made.image - volume)[mask].mean(), rel=1e-4)
 
 
+def test_all_scans_of_a_site_get_the_curve_of_its_mean(bundle: Bundle, brain: tuple[np.ndarray, np.ndarray]) -> None:
+    volume, mask = brain
+    reference, site = (
+        make_reference("x", "file", "", [(volume**gamma * mask, mask)], bundle, 5) for gamma in (1.4, 0.8)
+    )
+    own, *shared = (
+        harmonize(scan * mask, mask, bundle, reference, Compute(), site=mean).curve
+        for scan, mean in ((volume, None), (volume, site), (volume**1.1, site))
+    )
+    np.testing.assert_array_equal(*shared)
+    assert np.abs(own - shared[0]).max() > 0.01
+    brought = harmonize(volume**0.8 * mask, mask, bundle, reference, Compute(), site=site)
+    # a scan that is like the mean of its site gets the reference's intensities; last layers of 0.001 to 0.002
+    assert np.abs(brought.image - volume**1.4)[mask].mean() < 0.01
+
+
 @pytest.mark.parametrize("axis", AXES)
 def test_inference_does_to_a_volume_what_training_did_to_slices(
     bundle: Bundle, brain: tuple[np.ndarray, np.ndarray], axis: str

@@ -445,6 +445,28 @@ def test_noise_is_kept_if_asked_and_both_are_told(dataset: Path, tmp_path: Path,
     assert hashes[0] != hashes[1]
 
 
+def test_all_scans_of_a_site_have_one_curve_if_asked(
+    base: Path, dataset: Path, tmp_path: Path, imunity: Callable[..., int]
+) -> None:
+    """From the mean of its persons' first scans, which here is one: what it does to one scan it does to the other."""
+    options = ("--participant-label", "01", "--curve", "site", "--site-column", "scanner", "--noise", "keep")
+    assert imunity(dataset, tmp_path / "out", *options, "-w", base.with_name("work")) == 0
+    stems = ("sub-01_ses-1", "sub-01_ses-2_acq-low_run-1")
+    values = []
+    for stem in stems:
+        before, after = (voxels(tmp_path / "out", stem, description) for description in ("preproc", "harmonized"))
+        order = np.argsort(before[before > 0])
+        values.append((before[before > 0][order], after[before > 0][order]))
+        made = told(tmp_path / "out", stem)["Harmonization"]["SiteCurve"]
+        assert made["Site"] == "A"
+        assert [scan["Scan"].split("/")[-1] for scan in made["Scans"]] == ["sub-01_ses-1_T1w.nii.gz"]
+    (first, aims), (second, there) = values
+    within = (second > first[0]) & (second < first[-1])
+    assert within.mean() > 0.9
+    assert np.abs(np.interp(second, first, aims) - there)[within].max() < 1e-3  # the curve between 1,025 points
+    assert "All scans of a site got one curve" in (tmp_path / "out" / "sub-01_ses-1.html").read_text()
+
+
 def test_the_bias_field_is_written_later_if_it_is_asked_for_later(
     base: Path, dataset: Path, tmp_path: Path, imunity: Callable[..., int]
 ) -> None:

@@ -104,6 +104,7 @@ def test_what_is_done_is_not_done_again_unless_forced(settings: Settings) -> Non
         {"output_spaces": ("MNI152NLin2009aSym:res-2",)},
         {"bias_correction": "plain"},
         {"save_bias_field": True},
+        {"curve": "site"},
     ],
     ids=str,
 )

@@ -182,6 +182,27 @@ def test_scans_of_one_person_meet_before_they_are_registered(plan: Plan) -> None
     assert "midway between them" not in methods_text(plan)
 
 
+def test_a_site_has_one_mean_of_scans_that_are_preprocessed_once(plan: Plan) -> None:
+    site = ReferenceRequest("A", "site", "bb", plan.images, ("aa", "ab"))
+    shared = replace(plan, site_curves={image.stem: site for image in plan.images[:1]})
+    graph = init_participants_wf(shared)._create_flat_graph()
+    assert len([node for node in graph if type(node.interface).__name__ == "Conform"]) == 2
+    taken = {
+        node.name: [names for _, _, links in graph.in_edges(node, data=True) for _, names in links["connect"]]
+        for node in graph
+        if type(node.interface).__name__ == "Harmonize"
+    }
+    assert {name: "site_file" in names for name, names in taken.items()} == {
+        "harmonize_sub_01_to_sub02": True,
+        "harmonize_sub_02_to_sub02": False,
+    }
+    assert all("reference_file" in names for names in taken.values())
+    one, other = (shared.parameters(image, "", plan.references[0]) for image in plan.images)
+    assert one["curve"] == {"sha256": "bb", "masks": ()} and "curve" not in other
+    assert "one curve" in methods_text(replace(shared, settings=replace(plan.settings, curve="site")))
+    assert "one curve:" not in methods_text(plan)
+
+
 @pytest.fixture
 def three_visits(plan: Plan) -> Plan:
     """Of one person; the first two are of one scanner, nothing is known of the third."""
