@@ -252,6 +252,18 @@ def test_a_reference_that_fails_is_named_and_the_other_reference_is_served(
     assert (code, str(bad) in said, "truncated" in said) == (DataUnusable.code, True, True), said
 
 
+def test_a_scan_that_spoils_the_mean_of_its_site_is_named_and_can_be_left_out(
+    pair: Path, tmp_path: Path, imunity: Callable[..., int], caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ("--participant-label", "good", "--curve", "site")
+    assert imunity(pair, tmp_path, *options) == DataUnusable.code
+    said = "\n".join(record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+    assert "--curve site: sub-bad_T1w.nii.gz failed" in said and "--exclude-participant-label" in said, said
+    assert imunity(pair, tmp_path, *options, "--exclude-participant-label", "bad") == 0
+    scans = told(tmp_path, "sub-good")["Harmonization"]["SiteCurve"]["Scans"]
+    assert [scan["Scan"].split("/")[-1] for scan in scans] == ["sub-good_T1w.nii.gz", "sub-other_T1w.nii.gz"]
+
+
 def test_nii_beside_nii_gz_stops_nobody_else(
     pair: Path, tmp_path: Path, small_brain: nib.Nifti1Image, imunity: Callable[..., int]
 ) -> None:
