@@ -48,7 +48,7 @@ def site_curves(
     for image in everybody:
         scans[sites[image.stem]].append(image)
     wanted = {image.stem: sites[image.stem] for image in images}
-    log.info("--curve site: the site is %s", where)
+    log.info("--curve site: site from %s", where)
     if unknown := [stem for stem, site in wanted.items() if not site]:
         log.warning("--curve site: the site of %s is not known: a curve of its own", ", ".join(unknown))
     means = {site: of_images(site, "site", first_of_site(scans[site])) for site in sorted({*wanted.values()} - {""})}
