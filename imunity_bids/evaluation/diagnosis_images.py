@@ -13,7 +13,7 @@ from imunity_bids.evaluation.cohort_images import IMAGES, STRIPED, derivative_ta
 from imunity_bids.evaluation.cohort_methods import FLOORS, METHODS, NETWORKS, NONE, methods_named
 from imunity_bids.evaluation.cohort_rows import Rows, rows_of
 from imunity_bids.evaluation.diagnosis import Contestant, Protocol, compare
-from imunity_bids.evaluation.planted import ONE_SCANNER, Plan, planted_table
+from imunity_bids.evaluation.planted import ONE_CURVE, ONE_SCANNER, Plan, planted_table
 from imunity_bids.evaluation.site_combinations import auc_by_combination, write_combinations
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _contestants(table: pd.DataFrame, name: str, target: str, methods: Sequence[
     """Floors, images, and methods on the features of the white-striped ones; those that need sites, where there are."""
     by_method: dict[str, Rows] = {
         method: rows_of(table[table.method == method], target, "f_*", name)
-        for method in (*IMAGES, ONE_SCANNER)
+        for method in (*IMAGES, ONE_CURVE, ONE_SCANNER)
         if (table.method == method).any()
     }
     striped = by_method[STRIPED]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,13 +21,15 @@ from joblib import Parallel, delayed
 from scipy import ndimage
 
 from imunity_bids import version
-from imunity_bids.bids.outputs import write_json
+from imunity_bids.bids.outputs import write_atomically, write_json
+from imunity_bids.bids.sites import MOST_OF_A_SITE
 from imunity_bids.errors import Usage
 from imunity_bids.evaluation.cohort_images import Features, as_table, features_by_method, features_of
 from imunity_bids.harmonize.inference import Compute, harmonize
+from imunity_bids.harmonize.references import REFERENCE_SLICES, load_reference, make_reference, save_reference
 from imunity_bids.hashes import digest, sha256
 from imunity_bids.metrics.tissue_ratios import well_inside
-from imunity_bids.models.bundle import Bundle, load_bundle
+from imunity_bids.models.bundle import Bundle, Reference, load_bundle
 from imunity_bids.models.card import DEFAULT
 from imunity_bids.qc.brain import brain_of
 from imunity_bids.qc.features import image_features
@@ -36,6 +38,7 @@ from imunity_bids.simulation.scanners import SCANNERS, Scanner
 
 log = logging.getLogger(__name__)
 PATIENT, CONTROL = "patient", "control"
+ONE_CURVE = "harmonized, one curve for a site"  # `--curve site`
 ONE_SCANNER = "all on one scanner (bound)"
 SITES = {scanner.name: scanner for scanner in SCANNERS}
 COMMON = 3  # number of the scanner that the bound is made on
@@ -90,8 +93,16 @@ def planted_table(maps: Path, model: Path, plan: Plan, kept: Path, jobs: int = 1
         Folder that keeps each person's features as they are made, so that a killed run goes on.
     """
     paths, people = label_maps(maps), list(planted(plan))
+    placed = [(paths[number % len(paths)], one) for number, one in enumerate(people)]
+    sites = list(dict.fromkeys(one.site for one in people))
+    means = Parallel(n_jobs=jobs)(
+        delayed(_site_mean)([(path, one) for path, one in placed if one.site == site], model, plan, kept)
+        for site in sites
+    )
+    curves = dict(zip(sites, means, strict=True))
     families = Parallel(n_jobs=jobs)(
-        delayed(_family)(path, people[number :: len(paths)], model, plan, kept) for number, path in enumerate(paths)
+        delayed(_family)(path, people[number :: len(paths)], model, plan, kept, curves)
+        for number, path in enumerate(paths)
     )
     return as_table(row for family in families for row in family)
 
@@ -117,42 +128,67 @@ def planted(plan: Plan) -> Iterator[Enlisted]:
             yield Enlisted(replace(traits, widening_mm=widening), scanner.name, PATIENT if patient else CONTROL)
 
 
+def _site_mean(people: Sequence[tuple[Path, Enlisted]], model: Path, plan: Plan, kept: Path) -> Path:
+    """File of the mean contrast of a site's first persons, each given with its label map."""
+    first, bundle = people[:MOST_OF_A_SITE], load_bundle(model)
+    known = [(sha256(path), asdict(one.traits)) for path, one in first]
+    site = first[0][1].site
+    key = digest([site, known, plan.spacing_mm, plan.seed, bundle.card["sha256"], version()])
+    file = kept / f"{site}_{key}.safetensors"
+    if not file.is_file():
+        torch.set_num_threads(1)
+        members = (family_of(path, [one.traits], plan.spacing_mm) for path, one in first)
+        brains = (_scanned(member, SITES[site], plan) for family in members for member in family)
+        mean = make_reference(site, "site", "", brains, bundle, REFERENCE_SLICES)
+        write_atomically(file, lambda path: save_reference(mean, path))
+    return file
+
+
 def _family(
-    path: Path, people: Sequence[Enlisted], model: Path, plan: Plan, kept: Path
+    path: Path, people: Sequence[Enlisted], model: Path, plan: Plan, kept: Path, curves: Mapping[str, Path]
 ) -> list[tuple[Features, dict[str, str | float]]]:
     """Features of the persons of one label map, and what is known of them."""
     bundle, stem = load_bundle(model), path.name.split(".")[0]
     made_by = [plan.spacing_mm, plan.seed, bundle.card["sha256"], sha256(path), version()]
     names = [f"{stem}-{number:03d}" for number in range(len(people))]
     files = [
-        kept / f"{name}_{digest([asdict(one.traits), one.site, *made_by])}.json"
+        kept / f"{name}_{digest([asdict(one.traits), one.site, curves[one.site].name, *made_by])}.json"
         for name, one in zip(names, people, strict=True)
     ]
     if not all(file.is_file() for file in files):
-        _keep(files, path, people, bundle, plan)
+        _keep(files, path, people, bundle, plan, curves)
     return [
         (json.loads(file.read_text(encoding="utf-8")), {"subject": name, "family": stem, **one.about()})
         for name, file, one in zip(names, files, people, strict=True)
     ]
 
 
-def _keep(files: Sequence[Path], path: Path, people: Sequence[Enlisted], bundle: Bundle, plan: Plan) -> None:
+def _keep(
+    files: Sequence[Path],
+    path: Path,
+    people: Sequence[Enlisted],
+    bundle: Bundle,
+    plan: Plan,
+    curves: Mapping[str, Path],
+) -> None:
     """Write what is not there yet."""
     torch.set_num_threads(1)
     members = family_of(path, [one.traits for one in people], plan.spacing_mm)
     for file, member, one in zip(files, members, people, strict=True):
         if not file.is_file():
-            write_json(file, _features(member, SITES[one.site], bundle, plan))
+            write_json(file, _features(member, SITES[one.site], bundle, plan, load_reference(curves[one.site])))
             log.info("%s", file.name)
 
 
-def _features(member: Member, scanner: Scanner, bundle: Bundle, plan: Plan) -> Features:
+def _features(member: Member, scanner: Scanner, bundle: Bundle, plan: Plan, site: Reference) -> Features:
     reference = bundle.references[DEFAULT]
     target = reference.quantiles.numpy()
     before, mask = _scanned(member, scanner, plan)
     after = harmonize(before, mask, bundle, reference, Compute()).image
     brain = brain_of(before, after, mask)
     found = features_by_method(image_features(brain, target), before, mask, brain.inside, target)
+    shared = harmonize(before, mask, bundle, reference, Compute(), site=site).image
+    found[ONE_CURVE] = features_of(shared, mask, brain.inside)
     common, mask = _scanned(member, SCANNERS[COMMON], plan)
     return found | {ONE_SCANNER: features_of(common, mask, well_inside(common, mask))}
 

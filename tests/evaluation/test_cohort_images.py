@@ -13,8 +13,8 @@ import pytest
 
 from imunity_bids.cli.evaluate import main
 from imunity_bids.errors import Usage
-from imunity_bids.evaluation.cohort_images import IMAGES, NYUL, SHAPE, STRIPED, UNSTRIPED, derivative_table
-from imunity_bids.evaluation.planted import ONE_SCANNER, PATIENT, Plan, planted, planted_table
+from imunity_bids.evaluation.cohort_images import HARMONIZED, IMAGES, NYUL, SHAPE, STRIPED, UNSTRIPED, derivative_table
+from imunity_bids.evaluation.planted import ONE_CURVE, ONE_SCANNER, PATIENT, Plan, planted, planted_table
 from imunity_bids.qc.brain import brain_of
 from imunity_bids.qc.features import image_features
 from imunity_bids.simulation.scanners import SCANNERS
@@ -122,7 +122,7 @@ def test_ages_are_of_the_span_that_is_asked_for() -> None:
 
 def test_a_planted_cohort_has_every_method_and_the_bound(maps: Path, bundle_folder: Path, tmp_path: Path) -> None:
     table = planted_table(maps, bundle_folder, Plan(1, (0.0, 1.0), 6.0, spacing_mm=3.0), tmp_path)
-    assert set(table.method) == {*IMAGES, ONE_SCANNER}
+    assert set(table.method) == {*IMAGES, ONE_CURVE, ONE_SCANNER}
     assert table.family.isin(["a", "b", "c"]).all()  # persons of one label map stay on one side
     bound = table[table.method == ONE_SCANNER].set_index("dx")
     assert len(bound) == 2
@@ -130,6 +130,9 @@ def test_a_planted_cohort_has_every_method_and_the_bound(maps: Path, bundle_fold
     assert numbers.shape == (2, 3 + 10 + 4 + 8)  # volumes, quantiles, moments, textures
     assert numbers.notna().to_numpy().all()
     assert numbers.f_csf["patient"] != numbers.f_csf["control"]
+    own, shared = (table[table.method == name].set_index("dx").f_mean for name in (HARMONIZED, ONE_CURVE))
+    # each site has one person, so that its mean is this anatomy scanned once more, with another T1 and noise
+    assert np.abs(own - shared).between(1e-6, 0.1).all()
 
 
 def test_persons_of_a_killed_run_are_not_made_again(
