@@ -1,10 +1,11 @@
 # One command for the demo, one for the tests; each sets up what it needs in .venv.
-# Another build of torch:  make demo TORCH="torch --index-url URL_OF_A_CUDA_BUILD"
+# Tests run in JOBS processes, each file in one. Another build of torch:  make demo TORCH="torch --index-url URL_OF_A_CUDA_BUILD"
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
+JOBS ?= 2
 PYTEST_ARGS ?=
 
 # Of `make bundle` and `make bundle-paper`: folders ds002748 and ds000011 of OpenNeuro, where to work, and where the bundles go.
@@ -22,7 +23,7 @@ demo: $(VENV)/app
 	$(BIN)/imunity-demo demo
 
 test: $(VENV)/test lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -46,7 +46,7 @@ RIM_SHARE, RIM_LEVEL = 0.8, (0.0, 0.5)  # most of what is not brain in the outer
 RIM_DEPTH = 0.7  # voxels in which this falls to 1/e
 DEEP = 5  # voxels below the mask's surface CSF lies in ventricles
 DARKEST = 0.004  # inside the brain
-CSF, WHITE, MIXED = 0, 2, 3  # numbers of tissues
+CSF, MIXED = 0, 3  # numbers of tissues
 PURE = 0.9  # a tissue's share in voxels that hold no other
 
 
@@ -60,6 +60,7 @@ class Coarse:
     position: np.ndarray  # (n, 3), from -1 to 1 along each side of the brain's box
     tissue: np.ndarray  # the largest fraction's number, (n,)
     pure: np.ndarray  # number of the tissue that it lies well inside of, or `MIXED`, (n,) uint8
+    white: np.ndarray  # white matter alone, whose median is at 0.7 as in `visits.perfect`, (n,) bool
 
     @cached_property
     def depth(self) -> np.ndarray:
@@ -132,6 +133,7 @@ def coarse(person: Person, image: np.ndarray, rng: np.random.Generator) -> Coars
         position=((where - (low + high) / 2) / ((high - low) / 2)).astype(np.float32),
         tissue=fractions.argmax(axis=0).astype(np.uint8),
         pure=_pure(person.fractions)[take][mask],
+        white=person.white[take][mask],
     )
 
 
@@ -232,7 +234,7 @@ def _scan(person: Coarse, resolution: int, rim: np.ndarray, table: np.ndarray, r
     sigma = np.exp(rng.uniform(*np.log(NOISE)))
     noise = np.float32(sigma) * rng.standard_normal((2, len(image)), dtype=np.float32)
     noisy = np.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)  # Rician
-    scale = WHITE_MATTER * (1 + WHITE_MISS * rng.standard_normal()) / np.median(noisy[person.pure == WHITE])
+    scale = WHITE_MATTER * (1 + WHITE_MISS * rng.standard_normal()) / np.median(noisy[person.white])
     return np.clip(noisy * scale, DARKEST, 1).astype(np.float32)
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from imunity_bids.image.white_stripe import WHITE_MATTER
 from imunity_bids.models.card import AXES
 from imunity_bids.models.imunity import CODE_STEP, DARKEST, RIM, box_places, slice_places
-from imunity_bids.simulation.visit_volumes import CSF, DEEP, MIXED, SHAPE, WHITE, Coarse, Visits, target_levels
+from imunity_bids.simulation.visit_volumes import CSF, DEEP, MIXED, SHAPE, Coarse, Visits, target_levels
 
 SCANNERS = 4  # of a batch; a group of persons is scanned on each
 CODE_SLICES = 6  # of a volume, that the contrast encoder sees
 CURVE_VOXELS = 1000  # of a volume, at which the curve for the whole brain is judged
-LEVEL_VOXELS = 1000  # well inside white matter, that tell its level
+LEVEL_VOXELS = 1000  # of white matter alone, that tell its level
 PURE_VOXELS = 100  # and of each of its tissues, well inside of it
 SLICE_PAIRS, PAIR_SLICES = 6, 2  # that the error maps learn from, and slices of each
 
@@ -50,7 +50,7 @@ class Stack:
         plane = np.delete(where, self.axis, axis=1)[self.order]
         self.pixel = np.ravel_multi_index(tuple(plane.T), self.shape)
         self.inside = [_inside(person, tissue) for tissue in range(MIXED)]
-        white = self.inside[WHITE]
+        white = np.flatnonzero(person.white)
         self.white = white[:: max(len(white) // LEVEL_VOXELS, 1)]
         self.first, self.last = int(slices.min()), int(slices.max())
         self.place = box_places(where.min(axis=0), where.max(axis=0), SHAPE)
@@ -76,7 +76,7 @@ class Stack:
 
     def truth(self, voxels: np.ndarray, levels: np.ndarray, resolution: int, rim: np.ndarray) -> np.ndarray:
         """The person at some voxels without noise and uneven fields, tissues being at `levels` (3) to each other, and
-        the median well inside white matter where white stripe puts it; the `rim` (2) of the mask stays what it is."""
+        the median of white matter alone where white stripe puts it; the `rim` (2) of the mask stays what it is."""
         white, image = (self.person.image(levels, resolution, rim, where) for where in (self.white, voxels))
         return (image * (WHITE_MATTER / np.median(white))).clip(DARKEST, 1)
 

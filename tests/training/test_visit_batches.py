@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from imunity_bids.simulation import visit_volumes
-from imunity_bids.simulation.visit_volumes import simulate_visits
+from imunity_bids.simulation.scanners import SCANNERS as PROTOCOLS
+from imunity_bids.simulation.visit_volumes import coarse, simulate_visits
+from imunity_bids.simulation.visits import perfect
 from imunity_bids.training.real_slices import RealSlices
 from imunity_bids.training.visit_batches import (
     CODE_SLICES,
@@ -20,6 +24,7 @@ from imunity_bids.training.visit_batches import (
     VisitBatches,
     draw_references,
 )
+from tests.simulation.people import toy_person
 from tests.training.toys import small_volumes, toy_people
 
 
@@ -102,6 +107,22 @@ def test_white_matter_of_a_truth_is_where_white_stripe_puts_it() -> None:
     for levels in ((0.1, 0.5, 0.7), (0.3, 0.65, 0.8)):
         truth = stack.truth(stack.white, np.array(levels, np.float32), 1, np.array((0.5, 0.3)))
         assert np.median(truth) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_teacher_and_judge_put_white_matter_at_the_same_level() -> None:
+    """White matter is brighter in its depth, so where it is measured decides: the app and the judge take all of it."""
+    ball = toy_person(0)
+    depth = ndimage.distance_transform_edt(ball.fractions[2] > 0.5)
+    person = replace(ball, texture=(1.5 * depth / depth.max()).astype(np.float32))
+    scanner = replace(PROTOCOLS[0], fwhm_mm=(0.0, 0.0, 0.0))
+    scatter = np.ones(3)
+    levels = scanner.signal(np.ones(1), scatter)[:, 0]
+    judge = perfect(person, scanner, scatter)
+
+    made = coarse(person, judge, np.random.default_rng(0))
+    truth = Stack(made, "axial").truth(np.arange(len(made.where)), levels.astype(np.float32), 0, np.zeros(2))
+    # half precision, and a median of every eighth voxel; well inside white matter it would be 0.02 off
+    np.testing.assert_allclose(truth, made.scan.astype(np.float32).clip(0.004, 1), atol=0.004)
 
 
 def test_voxels_well_inside_a_tissue_come_last() -> None:
